@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A rule: one handler as it is written to `register` and into binfmt.d files.
+//!
+//! The form is `:name:M:offset:magic:mask:interpreter:flags`, with the first character as the
+//! separator (`Documentation/admin-guide/binfmt-misc.rst`). The parser takes what the kernel's
+//! `create_entry()` (fs/binfmt_misc.c) takes, and names what it refuses.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Serialize, Serializer};
+use thiserror::Error;
+
+/// The most that `register` takes in one write (`MAX_REGISTER_LENGTH`, fs/binfmt_misc.c).
+pub const MAX_REGISTER_LENGTH: usize = 1920;
+/// How many bytes of a program the kernel looks at (`BINPRM_BUF_SIZE`, include/uapi/linux/binfmts.h).
+pub const PROGRAM_HEAD: usize = 256;
+
+/// The letters behind a rule, of which the kernel knows `P`, `O`, `C` and `F`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Flags {
+    /// `P`: the interpreter is given the program's own `argv[0]` besides its path.
+    pub preserve_argv0: bool,
+    /// `O`: the kernel opens the program and hands the open file to the interpreter.
+    pub open_binary: bool,
+    /// `C`: setuid programs gain their owner's rights; includes `O`.
+    pub credentials: bool,
+    /// `F`: the interpreter is opened at registration, so that it works in every container.
+    pub fix_binary: bool,
+}
+
+impl Flags {
+    /// Reads flag letters. Unknown ones are kept out and given back, since newer kernels add more.
+    pub fn parse_lenient(letters: &str) -> (Self, String) {
+        let mut flags = Self::default();
+        let mut unknown = String::new();
+        for letter in letters.chars() {
+            match letter {
+                'P' => flags.preserve_argv0 = true,
+                'O' => flags.open_binary = true,
+                'C' => (flags.credentials, flags.open_binary) = (true, true),
+                'F' => flags.fix_binary = true,
+                other => unknown.push(other),
+            }
+        }
+        (flags, unknown)
+    }
+}
+
+impl fmt::Display for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (set, letter) in
+            [(self.preserve_argv0, "P"), (self.open_binary, "O"), (self.credentials, "C"), (self.fix_binary, "F")]
+        {
+            if set {
+                f.write_str(letter)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Flags {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The bytes by which a rule recognises programs.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Pattern {
+    /// Where in the program the magic is, in bytes.
+    pub offset: usize,
+    /// The bytes to match.
+    pub magic: Vec<u8>,
+    /// Which bits of them count; as long as the magic.
+    pub mask: Vec<u8>,
+}
+
+impl Pattern {
+    /// Whether the kernel would take a program that starts with `head` (missing bytes are zero).
+    pub fn matches(&self, head: &[u8]) -> bool {
+        let byte = |at: usize| head.get(at).copied().unwrap_or(0);
+        self.magic
+            .iter()
+            .zip(&self.mask)
+            .enumerate()
+            .all(|(i, (magic, mask))| (magic ^ byte(self.offset + i)) & mask == 0)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}+{}/{}", self.offset, hex(&self.magic), hex(&self.mask))
+    }
+}
+
+impl Serialize for Pattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let mut s = serializer.serialize_struct("Pattern", 3)?;
+        s.serialize_field("offset", &self.offset)?;
+        s.serialize_field("magic", &hex(&self.magic))?;
+        s.serialize_field("mask", &hex(&self.mask))?;
+        s.end()
+    }
+}
+
+/// One handler: its name, what it matches, and what runs it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Rule {
+    /// The entry's name in the kernel's table.
+    pub name: String,
+    /// What programs it takes.
+    pub pattern: Pattern,
+    /// The program that runs them, absolute.
+    pub interpreter: PathBuf,
+    /// How the kernel starts it.
+    pub flags: Flags,
+}
+
+/// Why a text is no rule.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum RuleError {
+    /// The number of fields is not seven.
+    #[error("a rule is :name:M:offset:magic:mask:interpreter:flags, and this has no {0}")]
+    Missing(&'static str),
+    /// The name cannot be a file name there.
+    #[error("{0:?} cannot be the name of a handler")]
+    Name(String),
+    /// Matching by file extension, which is no concern of ours.
+    #[error("type {0:?} is not M: only rules that match by magic bytes are handled")]
+    Type(String),
+    /// The offset is no number, or the magic would end behind what the kernel looks at.
+    #[error("offset {0:?}: the magic has to lie within the first 256 bytes of a program")]
+    Offset(String),
+    /// The magic is empty, too long, or has a broken escape.
+    #[error("magic {0:?} is not 1 to 256 bytes, written as characters and \\xNN")]
+    Magic(String),
+    /// The mask is not as long as the magic.
+    #[error("the mask has {mask} bytes and the magic {magic}: they have to be equally long")]
+    Mask {
+        /// Length of the mask.
+        mask: usize,
+        /// Length of the magic.
+        magic: usize,
+    },
+    /// The interpreter is no path that both the kernel and a binfmt.d file can hold.
+    #[error("interpreter {0:?} is not an absolute path in plain characters, without a colon")]
+    Interpreter(String),
+    /// A flag that this program does not know.
+    #[error("flag {0:?} is not known; P, O, C and F are")]
+    Flags(String),
+    /// The whole is longer than the kernel takes.
+    #[error("the rule has {0} bytes, and the kernel takes 1920 at most")]
+    TooLong(usize),
+}
+
+/// Reads magic or mask: printable characters stand for themselves, `\xNN` for a byte.
+///
+/// # Errors
+/// The text itself, where an escape is broken.
+pub fn parse_bytes(text: &str) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::with_capacity(text.len() / 4);
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        if first == b'\\' {
+            let [b'x' | b'X', high, low, after @ ..] = tail else { return Err(text.to_owned()) };
+            let digit = |c: &u8| char::from(*c).to_digit(16).and_then(|d| u8::try_from(d).ok());
+            let (Some(high), Some(low)) = (digit(high), digit(low)) else { return Err(text.to_owned()) };
+            bytes.push(high << 4 | low);
+            rest = after;
+        } else {
+            bytes.push(first);
+            rest = tail;
+        }
+    }
+    Ok(bytes)
+}
+
+impl Rule {
+    /// Reads one rule, as it stands in a binfmt.d file or would be written to `register`.
+    ///
+    /// # Errors
+    /// What of it is no rule that this kernel interface takes.
+    pub fn parse(line: &str) -> Result<Self, RuleError> {
+        if line.len() > MAX_REGISTER_LENGTH {
+            return Err(RuleError::TooLong(line.len()));
+        }
+        let separator = line.chars().next().ok_or(RuleError::Missing("fields"))?;
+        let mut fields = line[separator.len_utf8()..].split(separator);
+        let mut next = |what| fields.next().ok_or(RuleError::Missing(what));
+        let (name, kind, offset, magic, mask) =
+            (next("name")?, next("type")?, next("offset")?, next("magic")?, next("mask")?);
+        let (interpreter, letters) = (next("interpreter")?, next("flags")?);
+        if kind != "M" {
+            return Err(RuleError::Type(kind.to_owned()));
+        }
+        let offset_number = if offset.is_empty() { Some(0) } else { offset.parse().ok() };
+        let magic_bytes = parse_bytes(magic).map_err(RuleError::Magic)?;
+        let mask_bytes = match parse_bytes(mask).map_err(RuleError::Magic)? {
+            bytes if bytes.is_empty() => vec![0xff; magic_bytes.len()],
+            bytes => bytes,
+        };
+        let (flags, unknown) = Flags::parse_lenient(letters.trim_end());
+        if !unknown.is_empty() {
+            return Err(RuleError::Flags(unknown));
+        }
+        let rule = Self {
+            name: name.to_owned(),
+            pattern: Pattern {
+                offset: offset_number.ok_or_else(|| RuleError::Offset(offset.to_owned()))?,
+                magic: magic_bytes,
+                mask: mask_bytes,
+            },
+            interpreter: PathBuf::from(interpreter),
+            flags,
+        };
+        rule.check()?;
+        Ok(rule)
+    }
+
+    /// Whether the kernel and binfmt.d can hold this rule.
+    ///
+    /// # Errors
+    /// The first thing about it that they cannot.
+    pub fn check(&self) -> Result<(), RuleError> {
+        let plain = |c: char| c.is_ascii_graphic() && c != '/' && c != ':';
+        let name_fits = !self.name.is_empty() && self.name.len() <= 255 && self.name.chars().all(plain);
+        if !name_fits || [".", "..", "register", "status"].contains(&self.name.as_str()) {
+            return Err(RuleError::Name(self.name.clone()));
+        }
+        let Pattern { offset, magic, mask } = &self.pattern;
+        if magic.is_empty() || magic.len() > PROGRAM_HEAD {
+            return Err(RuleError::Magic(hex(magic)));
+        }
+        if mask.len() != magic.len() {
+            return Err(RuleError::Mask { mask: mask.len(), magic: magic.len() });
+        }
+        if offset.checked_add(magic.len()).is_none_or(|end| end > PROGRAM_HEAD) {
+            return Err(RuleError::Offset(offset.to_string()));
+        }
+        let path = self.interpreter.to_str().unwrap_or_default();
+        if !path.starts_with('/') || path.chars().any(|c| c.is_control() || c == ':') {
+            return Err(RuleError::Interpreter(self.interpreter.display().to_string()));
+        }
+        match self.to_string().len() {
+            length if length > MAX_REGISTER_LENGTH => Err(RuleError::TooLong(length)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same rule under another name.
+    #[must_use]
+    pub fn renamed(&self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self.clone() }
+    }
+
+    /// The same rule with another interpreter.
+    #[must_use]
+    pub fn with_interpreter(&self, interpreter: &Path) -> Self {
+        Self { interpreter: interpreter.to_owned(), ..self.clone() }
+    }
+}
+
+impl fmt::Display for Rule {
+    /// The form that `register` and binfmt.d take, every byte escaped, so that no byte of a magic
+    /// can be a separator, a comment or a line's end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let escaped = |bytes: &[u8]| {
+            hex(bytes).as_bytes().chunks(2).fold(String::new(), |mut text, pair| {
+                text.push_str("\\x");
+                text.extend(pair.iter().map(|&b| char::from(b)));
+                text
+            })
+        };
+        let Pattern { offset, magic, mask } = &self.pattern;
+        let offset = if *offset == 0 { String::new() } else { offset.to_string() };
+        let (name, interpreter, flags) = (&self.name, self.interpreter.display(), self.flags);
+        write!(f, ":{name}:M:{offset}:{}:{}:{interpreter}:{flags}", escaped(magic), escaped(mask))
+    }
+}

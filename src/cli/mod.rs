@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command line: what can be asked for, and one file per verb.
+
+pub mod apply;
+pub mod config;
+pub mod host;
+pub mod remove;
+pub mod selftest;
+pub mod status;
+pub mod toggle;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use thiserror::Error;
+
+use crate::config::ConfigError;
+use crate::files::Root;
+use crate::platform::Platform;
+use crate::report::Screen;
+
+/// Wrong usage (`EX_USAGE`, sysexits.h).
+pub const USAGE: u8 = 64;
+/// No permission (`EX_NOPERM`).
+pub const NO_PERMISSION: u8 = 77;
+/// A broken configuration (`EX_CONFIG`).
+pub const BAD_CONFIG: u8 = 78;
+
+/// Makes containers of other architectures work on this host, and keeps them working.
+#[derive(Debug, Parser)]
+#[command(
+    name = "qemu-persist",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Say whether foreign containers work here, and what to do where they do not
+    Status(status::Args),
+    /// Make the configured platforms work, and keep them working across reboots
+    Apply(apply::Args),
+    /// Take back exactly what apply added
+    Remove(remove::Args),
+    /// Want further platforms, and make them work
+    Enable(toggle::Args),
+    /// No longer want platforms, and take back what was added for them
+    Disable(toggle::Args),
+    /// Run a container of each wanted platform and check what `uname -m` says in it
+    Selftest(selftest::Args),
+    /// Show what this host is: CPU, kernel, binfmt_misc, QEMU, container engines
+    Host(host::Args),
+    /// Show or check the configuration
+    Config(config::Args),
+}
+
+/// An error with an exit code of its own.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// The command line asks for something that there is not.
+    #[error("{0}")]
+    Usage(String),
+    /// Only root may do it.
+    #[error("{what} needs root: run `sudo {command}`")]
+    Permission {
+        /// What was asked for.
+        what: String,
+        /// The command line to run as root.
+        command: String,
+    },
+    /// The configuration cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+impl Failure {
+    /// Its exit code, from sysexits.h.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => USAGE,
+            Self::Permission { .. } => NO_PERMISSION,
+            Self::Config(_) => BAD_CONFIG,
+        }
+    }
+
+    /// That only root may do `what`; names this very command line with sudo before it.
+    pub fn permission(what: &str) -> Self {
+        let command: Vec<_> = std::env::args().map(|a| crate::report::escape(&a)).collect();
+        let command = command.join(" ");
+        Self::Permission { what: what.to_owned(), command }
+    }
+}
+
+/// The file tree that `--root` names.
+///
+/// # Errors
+/// [`Failure::Usage`] where it is no directory.
+pub fn open_root(root: Option<&PathBuf>) -> Result<Root, Failure> {
+    let Some(path) = root else { return Ok(Root::live()) };
+    Root::image(path).map_err(|e| Failure::Usage(format!("--root {}: {e}", path.display())))
+}
+
+/// Reads a platform from the command line.
+///
+/// # Errors
+/// The names that are known.
+pub fn parse_platform(text: &str) -> Result<&'static Platform, String> {
+    Platform::named(text).ok_or_else(|| {
+        let known: Vec<_> = crate::platform::PLATFORMS.iter().map(ToString::to_string).collect();
+        format!("not a platform that QEMU is known to run; known are {}", known.join(", "))
+    })
+}
+
+/// Runs the command line `arguments` and gives the exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Printing can only fail where nobody reads it.
+            let _ = e.print();
+            return if e.use_stderr() { USAGE } else { 0 };
+        }
+    };
+    let mut screen = Screen::stdout();
+    let result = match &cli.verb {
+        Verb::Status(args) => status::run(args, &mut screen),
+        Verb::Apply(args) => apply::run(args, &mut screen),
+        Verb::Remove(args) => remove::run(args, &mut screen),
+        Verb::Enable(args) => toggle::run(args, true, &mut screen),
+        Verb::Disable(args) => toggle::run(args, false, &mut screen),
+        Verb::Selftest(args) => selftest::run(args, &mut screen),
+        Verb::Host(args) => host::run(args, &mut screen),
+        Verb::Config(args) => config::run(args, &mut screen),
+    };
+    result.unwrap_or_else(|error| {
+        if is_broken_pipe(&error) {
+            return 0;
+        }
+        screen.error(&error);
+        let unexpected = if matches!(cli.verb, Verb::Status(_) | Verb::Selftest(_) | Verb::Host(_)) { 3 } else { 2 };
+        error.downcast_ref::<Failure>().map_or(unexpected, Failure::exit_code)
+    })
+}
+
+/// Whether the reader of our output went away, as `head` does: no error of ours.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The file tree that is looked at: the running system's, or that of a system image.
+//!
+//! A [`Root`] is made once, from `--root`, and handed down. Every path given to it is absolute
+//! within the tree; in an image, symbolic links resolve inside the image (`openat2(2)`,
+//! `RESOLVE_IN_ROOT`), so that an absolute link never leads to the host.
+
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::Mode;
+
+/// The largest file that is read whole: ours, fragments, and package databases.
+const LARGEST: u64 = 64 << 20;
+
+/// A file tree: `/`, or a directory that holds a system image.
+#[derive(Debug)]
+pub struct Root {
+    path: PathBuf,
+    image: Option<OwnedFd>,
+}
+
+impl Root {
+    /// The running system's own tree.
+    pub fn live() -> Self {
+        Self { path: PathBuf::from("/"), image: None }
+    }
+
+    /// The system image below `path`. `/` is the running system itself.
+    ///
+    /// # Errors
+    /// Where `path` is not a directory that can be opened.
+    pub fn image(path: &Path) -> io::Result<Self> {
+        let path = path.canonicalize()?;
+        if path == Path::new("/") {
+            return Ok(Self::live());
+        }
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let image = nix::fcntl::open(&path, flags, Mode::empty())?;
+        Ok(Self { path, image: Some(image) })
+    }
+
+    /// Whether this is the running system, whose kernel may be asked and changed.
+    pub fn is_live(&self) -> bool {
+        self.image.is_none()
+    }
+
+    /// Where `path` of this tree is on the running system, for messages: links are not resolved.
+    pub fn outside(&self, path: &Path) -> PathBuf {
+        self.path.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    fn open_with(&self, path: &Path, flags: OFlag) -> io::Result<File> {
+        let flags = flags | OFlag::O_CLOEXEC;
+        let fd = match &self.image {
+            None => nix::fcntl::open(path, flags, Mode::empty())?,
+            Some(image) => {
+                let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+                openat2(image, path, how)?
+            }
+        };
+        Ok(fd.into())
+    }
+
+    /// Opens the file `path` for reading, following links. A FIFO or device does not block.
+    ///
+    /// # Errors
+    /// Those of `open(2)`.
+    pub fn open(&self, path: &Path) -> io::Result<File> {
+        self.open_with(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
+    }
+
+    /// The whole content of the regular file `path`, 64 MiB at most.
+    ///
+    /// # Errors
+    /// Those of `open(2)` and `read(2)`; `InvalidInput` for what is no regular file or too large.
+    pub fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = self.open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let mut content = Vec::new();
+        file.take(LARGEST + 1).read_to_end(&mut content)?;
+        if content.len() as u64 > LARGEST {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "larger than 64 MiB"));
+        }
+        Ok(content)
+    }
+
+    /// As [`Root::read`], as text.
+    ///
+    /// # Errors
+    /// As [`Root::read`]; `InvalidData` for what is not UTF-8.
+    pub fn read_text(&self, path: &Path) -> io::Result<String> {
+        String::from_utf8(self.read(path)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not text in UTF-8"))
+    }
+
+    /// What `path` is, following links.
+    ///
+    /// # Errors
+    /// Those of `open(2)` and `fstat(2)`.
+    pub fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        self.open_with(path, OFlag::O_PATH)?.metadata()
+    }
+
+    /// What `path` itself is, without following a link at its end.
+    ///
+    /// # Errors
+    /// Those of `open(2)` and `fstat(2)`.
+    pub fn link_metadata(&self, path: &Path) -> io::Result<Metadata> {
+        self.open_with(path, OFlag::O_PATH | OFlag::O_NOFOLLOW)?.metadata()
+    }
+
+    /// Whether something is at `path`, following links.
+    pub fn exists(&self, path: &Path) -> bool {
+        self.open_with(path, OFlag::O_PATH).is_ok()
+    }
+
+    /// The text of the symbolic link `path`.
+    ///
+    /// # Errors
+    /// Those of `readlink(2)`; `EINVAL` where it is no link.
+    pub fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        let link = self.open_with(path, OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
+        Ok(nix::fcntl::readlinkat(&link, "")?.into())
+    }
+
+    /// The path within this tree at which `path` ends when all links are followed.
+    ///
+    /// # Errors
+    /// Those of `open(2)`: nothing is there, a link leads nowhere, or in a circle.
+    pub fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        if self.is_live() {
+            return path.canonicalize();
+        }
+        let target = self.open_with(path, OFlag::O_PATH)?;
+        let outside = std::fs::read_link(format!("/proc/self/fd/{}", target.as_raw_fd()))?;
+        let inside = outside.strip_prefix(&self.path).map_err(io::Error::other)?;
+        Ok(Path::new("/").join(inside))
+    }
+
+    /// The names in the directory `path`, sorted by their bytes.
+    ///
+    /// # Errors
+    /// Those of `open(2)` and `readdir(3)`.
+    pub fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        let mut names = self.list_unsorted(path)?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// The names in the directory `path`, in the order in which the file system gives them.
+    ///
+    /// # Errors
+    /// Those of `open(2)` and `readdir(3)`.
+    pub fn list_unsorted(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        let names = |dir: &Path| std::fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect();
+        if self.is_live() {
+            return names(path);
+        }
+        let dir = self.open_with(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        names(Path::new(&format!("/proc/self/fd/{}", dir.as_raw_fd())))
+    }
+
+    /// A name of the directory `path` that writes reach: links in an image stay inside it.
+    fn writable_dir(&self, path: &Path) -> io::Result<(Option<File>, PathBuf)> {
+        if self.is_live() {
+            return Ok((None, path.to_owned()));
+        }
+        let dir = self.open_with(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        let name = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
+        Ok((Some(dir), name))
+    }
+
+    /// Makes the directory `path` and those above it, mode 0755, where they are missing.
+    ///
+    /// # Errors
+    /// Those of `mkdir(2)`.
+    pub fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        if self.metadata(path).is_ok_and(|m| m.is_dir()) {
+            return Ok(());
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::Error::from(io::ErrorKind::NotADirectory));
+        };
+        self.create_dir_all(parent)?;
+        let (_held, dir) = self.writable_dir(parent)?;
+        match std::fs::create_dir(dir.join(name)) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Puts `content` at `path` whole or not at all, mode 0644: a temporary file beside it,
+    /// `fsync`, `rename`. Missing directories are made.
+    ///
+    /// # Errors
+    /// Those of the calls named; the old file is then still there, and no temporary one.
+    pub fn write_whole(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        };
+        self.create_dir_all(parent)?;
+        let (_held, dir) = self.writable_dir(parent)?;
+        // binfmt.d and the drop-in directories read only names that end in .conf or .toml.
+        let mut temporary = tempfile::Builder::new()
+            .prefix(".qemu-persist-")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .tempfile_in(&dir)?;
+        temporary.write_all(content)?;
+        temporary.as_file().sync_all()?;
+        temporary.persist(dir.join(name)).map_err(|e| e.error)?;
+        File::open(&dir)?.sync_all()
+    }
+
+    /// Removes the file or link `path`.
+    ///
+    /// # Errors
+    /// Those of `unlink(2)`.
+    pub fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        };
+        let (_held, dir) = self.writable_dir(parent)?;
+        std::fs::remove_file(dir.join(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn tree() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::image(dir.path()).unwrap();
+        (dir, root)
+    }
+
+    #[test]
+    fn links_resolve_inside_the_image() {
+        let (dir, root) = tree();
+        root.write_whole(Path::new("/usr/bin/qemu"), b"inside").unwrap();
+        symlink("/usr/bin/qemu", dir.path().join("absolute")).unwrap();
+        symlink("../../../../usr/bin/qemu", dir.path().join("climbing")).unwrap();
+        for link in ["/absolute", "/climbing"] {
+            assert_eq!(root.read(Path::new(link)).unwrap(), b"inside");
+            assert_eq!(root.resolve(Path::new(link)).unwrap(), Path::new("/usr/bin/qemu"));
+        }
+        symlink("/etc", dir.path().join("etc")).unwrap();
+        assert!(root.read(Path::new("/etc/passwd")).is_err());
+        assert_eq!(root.read_link(Path::new("/etc")).unwrap(), Path::new("/etc"));
+    }
+
+    #[test]
+    fn writing_replaces_whole_and_leaves_nothing_else() {
+        let (_dir, root) = tree();
+        let path = Path::new("/etc/binfmt.d/a.conf");
+        root.write_whole(path, b"one").unwrap();
+        root.write_whole(path, b"two").unwrap();
+        assert_eq!(root.read(path).unwrap(), b"two");
+        assert_eq!(root.list(Path::new("/etc/binfmt.d")).unwrap(), ["a.conf"]);
+        root.remove_file(path).unwrap();
+        assert!(!root.exists(path));
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_read() {
+        let (dir, root) = tree();
+        nix::unistd::mkfifo(&dir.path().join("fifo"), Mode::S_IRUSR).unwrap();
+        assert!(root.read(Path::new("/fifo")).is_err());
+        assert!(root.read(Path::new("/")).is_err());
+    }
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a look at the system can find, and how bad it is.
+
+use serde::Serialize;
+
+/// How bad a finding is. The order is that in which the worst is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing; nothing is wrong.
+    Note,
+    /// Could not be found out, which is never taken for good.
+    Unknown,
+    /// Works, but not as it should, or not proven.
+    Warning,
+    /// A wanted platform does not work.
+    Critical,
+}
+
+impl Severity {
+    /// The exit code that it stands for (the Nagios convention): 0, 1, 2 or 3.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Note => 0,
+            Self::Warning => 1,
+            Self::Critical => 2,
+            Self::Unknown => 3,
+        }
+    }
+}
+
+/// One thing found: what is wrong and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Stable name, in kebab case. Scripts may compare it; it is never reused.
+    pub id: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The platform (`linux/amd64`) or handler that it is about; none for the host as a whole.
+    pub subject: Option<String>,
+    /// One sentence: what is wrong.
+    pub message: String,
+    /// One sentence: what to do. Empty for a note that asks for nothing.
+    pub advice: String,
+}
+
+/// The exit code of the worst of `findings`, 0 for none.
+pub fn exit_code<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> u8 {
+    findings.into_iter().map(|f| f.severity).max().map_or(0, Severity::exit_code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_wins_in_the_order_2_1_3_0() {
+        let code = |severities: &[Severity]| severities.iter().max().map_or(0, |s| s.exit_code());
+        assert_eq!(code(&[]), 0);
+        assert_eq!(code(&[Severity::Note]), 0);
+        assert_eq!(code(&[Severity::Note, Severity::Unknown]), 3);
+        assert_eq!(code(&[Severity::Unknown, Severity::Warning]), 1);
+        assert_eq!(code(&[Severity::Critical, Severity::Warning, Severity::Unknown]), 2);
+    }
+}

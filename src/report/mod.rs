@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Showing what was found: one file per form, and the screen they are written to.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::finding::Severity;
+
+/// Where output for people and for scripts goes.
+pub struct Screen {
+    out: Box<dyn Write>,
+    colour: bool,
+}
+
+/// What a piece of text says, which a terminal shows by colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// As it should be.
+    Good,
+    /// Works, but look at it.
+    Warning,
+    /// Does not work.
+    Bad,
+    /// Not known.
+    Unknown,
+    /// Stands out.
+    Strong,
+    /// Steps back.
+    Faint,
+}
+
+impl Tone {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Good => "32",
+            Self::Warning => "33",
+            Self::Bad => "1;31",
+            Self::Unknown => "35",
+            Self::Strong => "1",
+            Self::Faint => "2",
+        }
+    }
+}
+
+impl From<Severity> for Tone {
+    fn from(severity: Severity) -> Self {
+        match severity {
+            Severity::Note => Self::Faint,
+            Severity::Unknown => Self::Unknown,
+            Severity::Warning => Self::Warning,
+            Severity::Critical => Self::Bad,
+        }
+    }
+}
+
+/// `text` with every control character written as an escape, so that names and output of others
+/// can neither move the cursor nor change the terminal.
+pub fn escape(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
+        let direction = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if c.is_control() || direction {
+            let _ = write!(shown, "{}", c.escape_default());
+        } else {
+            shown.push(c);
+        }
+        shown
+    })
+}
+
+impl Screen {
+    /// Standard output: coloured on a terminal, unless `NO_COLOR` is set or `TERM` is `dumb`.
+    pub fn stdout() -> Self {
+        let set = |name| std::env::var_os(name).is_some_and(|v: std::ffi::OsString| !v.is_empty());
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let colour = io::stdout().is_terminal() && !set("NO_COLOR") && !dumb;
+        Self { out: Box::new(io::BufWriter::new(io::stdout())), colour }
+    }
+
+    /// A screen that writes plain text to `out`, for tests.
+    pub fn plain(out: impl Write + 'static) -> Self {
+        Self { out: Box::new(out), colour: false }
+    }
+
+    /// `text`, which is to be escaped already, in the colour of `tone` where colours are shown.
+    pub fn tint(&self, tone: Tone, text: &str) -> String {
+        if self.colour { format!("\x1b[{}m{text}\x1b[0m", tone.code()) } else { text.to_owned() }
+    }
+
+    /// Writes one line.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn line(&mut self, text: impl AsRef<str>) -> io::Result<()> {
+        writeln!(self.out, "{}", text.as_ref().trim_end())
+    }
+
+    /// Writes a paragraph wrapped to 80 columns, its first line behind `first` and the others
+    /// behind as many blanks. `first` is `width` columns wide, colours not counted.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn paragraph(&mut self, first: &str, width: usize, text: &str) -> io::Result<()> {
+        let room = 80_usize.saturating_sub(width).max(20);
+        let mut line = String::new();
+        let mut lead = first.to_owned();
+        for word in text.split_whitespace() {
+            if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
+                self.line(format!("{lead}{line}"))?;
+                lead = " ".repeat(width);
+                line.clear();
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        self.line(format!("{lead}{line}"))
+    }
+
+    /// Writes one JSON object, alone on standard output.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer_pretty(&mut self.out, value)?;
+        writeln!(self.out)?;
+        self.out.flush()
+    }
+
+    /// Flushes what was written.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
+    /// Shows an error on standard error: what, and what lies behind it.
+    #[cfg(feature = "client")]
+    pub fn error(&mut self, error: &anyhow::Error) {
+        let _ = self.out.flush();
+        let mut text = String::from("error: ");
+        for (depth, cause) in error.chain().enumerate() {
+            let lead = if depth == 0 { "" } else { ": " };
+            // A message may have lines of its own (a place in a file); each is escaped by itself.
+            let shown: Vec<_> = cause.to_string().lines().map(escape).collect();
+            let _ = write!(text, "{lead}{}", shown.join("\n"));
+        }
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = self.out.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_shown_not_obeyed() {
+        assert_eq!(escape("a\x1b[2Jb\nc\u{202e}d"), "a\\u{1b}[2Jb\\nc\\u{202e}d");
+        assert_eq!(escape("héllo – ok"), "héllo – ok");
+    }
+}
