@@ -16,6 +16,7 @@ pub mod daemon;
 pub mod files;
 pub mod finding;
 pub mod host;
+pub mod layers;
 pub mod logging;
 pub mod platform;
 pub mod qemu;

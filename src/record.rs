@@ -65,6 +65,8 @@ pub struct Proof {
     pub boot_seconds: u64,
     /// The entry that ran it, as the kernel showed it: name, pattern, interpreter, flags.
     pub entry: String,
+    /// The number of the entry's inode, another one after every registration.
+    pub entry_inode: u64,
     /// The interpreter that was seen running it (`/proc/PID/exe`), where it could be seen.
     pub interpreter: Option<FileIdentity>,
     /// What each runtime answered.

@@ -1,2 +1,202 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Not yet.
+//! The registry: binfmt_misc as it is mounted, read into a [`Table`] and written to.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statfs::{FsType, fstatfs};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
+use nix::unistd::{AccessFlags, access};
+use serde::Serialize;
+
+use super::entry::Entry;
+use super::rule::Rule;
+
+/// Where binfmt_misc is mounted (Documentation/admin-guide/binfmt-misc.rst).
+pub const DIRECTORY: &str = "/proc/sys/fs/binfmt_misc";
+
+/// The file system's magic number (`BINFMTFS_MAGIC`, include/uapi/linux/magic.h).
+const BINFMTFS: FsType = FsType(0x4249_4e4d);
+
+/// The kernel's table of handlers at one time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Table {
+    /// Whether handlers are used at all (`status`); each entry has its own switch besides.
+    pub enabled: bool,
+    /// Whether this process could write to it; a read-only mount says no even to root.
+    pub writable: bool,
+    /// Whether it is mounted read-only, so that nobody here can write.
+    pub read_only: bool,
+    /// The handlers in the order in which the kernel tries them: the newest first.
+    pub entries: Vec<Entry>,
+    /// Entries whose text could not be understood, by name, with the reason.
+    pub unreadable: Vec<(String, String)>,
+}
+
+impl Table {
+    /// The handler that the kernel would choose for a program that starts with `head`, were the
+    /// table on: the newest enabled one that matches.
+    pub fn winner(&self, head: &[u8]) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.enabled && entry.matches(head))
+    }
+
+    /// The entry called `name`.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.name == name)
+    }
+}
+
+/// The mounted file system, or the place where it would be mounted.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    directory: PathBuf,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { directory: PathBuf::from(DIRECTORY) }
+    }
+}
+
+/// A short file of the kernel's, read whole: the usual `std` way asks for its size first, in vain.
+fn read_entry(path: &Path) -> io::Result<(String, u64)> {
+    let mut file = File::open(path)?;
+    let mut text = [0; 8192];
+    let mut length = 0;
+    while length < text.len() {
+        match file.read(&mut text[length..])? {
+            0 => break,
+            read => length += read,
+        }
+    }
+    Ok((String::from_utf8_lossy(&text[..length]).into_owned(), file.metadata()?.ino()))
+}
+
+impl Registry {
+    /// Reads the table. None where the file system is not mounted here. Behind systemd's automount
+    /// this mounts it.
+    ///
+    /// # Errors
+    /// Those of `open(2)` and `read(2)`; an entry that vanishes meanwhile is none.
+    pub fn read(&self) -> io::Result<Option<Table>> {
+        let Some(read_only) = self.is_mounted()? else { return Ok(None) };
+        let mut table =
+            Table { enabled: true, writable: false, read_only, entries: Vec::new(), unreadable: Vec::new() };
+        table.writable = !read_only && access(&self.directory.join("register"), AccessFlags::W_OK).is_ok();
+        // The directory lists the newest first, which is the order of matching.
+        for file in std::fs::read_dir(&self.directory)? {
+            let name = file?.file_name().to_string_lossy().into_owned();
+            if name == "register" {
+                continue;
+            }
+            let (text, inode) = match read_entry(&self.directory.join(&name)) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            if name == "status" {
+                table.enabled = text.trim_end() == "enabled";
+                continue;
+            }
+            match Entry::parse(&name, &text) {
+                Ok(entry) => table.entries.push(Entry { inode, ..entry }),
+                Err(e) => table.unreadable.push((name, e.to_string())),
+            }
+        }
+        Ok(Some(table))
+    }
+
+    /// Whether it is mounted, and then whether read-only.
+    fn is_mounted(&self) -> io::Result<Option<bool>> {
+        let directory = match File::open(&self.directory) {
+            Ok(directory) => directory,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        if fstatfs(&directory)?.filesystem_type() != BINFMTFS {
+            return Ok(None);
+        }
+        Ok(Some(fstatvfs(&directory)?.flags().contains(FsFlags::ST_RDONLY)))
+    }
+
+    /// Reads one entry. None where there is none of that name.
+    ///
+    /// # Errors
+    /// Those of `open(2)` and `read(2)`, and a text that is none of an entry.
+    pub fn entry(&self, name: &str) -> io::Result<Option<Entry>> {
+        match read_entry(&self.directory.join(name)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+            Ok((text, inode)) => {
+                let entry = Entry::parse(name, &text).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+                Ok(Some(Entry { inode, ..entry }))
+            }
+        }
+    }
+
+    fn write(&self, file: &str, text: &str) -> io::Result<()> {
+        let path = self.directory.join(file);
+        OpenOptions::new().write(true).open(&path)?.write_all(text.as_bytes())
+    }
+
+    /// Registers `rule` and reads it back.
+    ///
+    /// # Errors
+    /// Those of `write(2)`: `EEXIST` for a name that is taken, `EINVAL` for what the kernel does not
+    /// understand, `ENOENT` where `F` finds no interpreter; and an entry that reads otherwise than
+    /// it was written.
+    pub fn register(&self, rule: &Rule) -> io::Result<Entry> {
+        self.write("register", &rule.to_string())?;
+        match self.entry(&rule.name)? {
+            Some(entry) if entry.does_what(rule) && entry.enabled => Ok(entry),
+            Some(entry) => Err(io::Error::other(format!("the kernel shows another rule than was written: {entry:?}"))),
+            None => Err(io::Error::other("it vanished at once: somebody else is changing the handlers")),
+        }
+    }
+
+    /// Removes the entry `name`; one that is gone already is no error.
+    ///
+    /// # Errors
+    /// Those of `write(2)`.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        match self.write(name, "-1") {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Enables the entry `name`.
+    ///
+    /// # Errors
+    /// Those of `write(2)`; `ENOENT` where there is none.
+    pub fn enable(&self, name: &str) -> io::Result<()> {
+        self.write(name, "1")
+    }
+
+    /// Disables the entry `name`, which undoes nothing else of it.
+    ///
+    /// # Errors
+    /// Those of `write(2)`; `ENOENT` where there is none.
+    pub fn disable(&self, name: &str) -> io::Result<()> {
+        self.write(name, "0")
+    }
+
+    /// Turns handlers on as a whole.
+    ///
+    /// # Errors
+    /// Those of `write(2)`.
+    pub fn enable_all(&self) -> io::Result<()> {
+        self.write("status", "1")
+    }
+
+    /// Mounts the file system at its place.
+    ///
+    /// # Errors
+    /// Those of `mount(2)`: `ENODEV` where the kernel does not know it, `EPERM` without root.
+    pub fn mount(&self) -> io::Result<()> {
+        use nix::mount::{MsFlags, mount};
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        Ok(mount(Some("binfmt_misc"), &self.directory, Some("binfmt_misc"), flags, None::<&str>)?)
+    }
+}

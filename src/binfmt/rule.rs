@@ -89,12 +89,20 @@ impl Pattern {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// Reads pairs of hexadecimal digits.
+pub(super) fn bytes_from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let mut pairs = text.as_bytes().chunks_exact(2);
+    let bytes = pairs.by_ref().map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect();
+    if pairs.remainder().is_empty() { bytes } else { None }
 }
 
 impl fmt::Debug for Pattern {
@@ -173,11 +181,10 @@ pub fn parse_bytes(text: &str) -> Result<Vec<u8>, String> {
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
         if first == b'\\' {
-            let [b'x' | b'X', high, low, after @ ..] = tail else { return Err(text.to_owned()) };
-            let digit = |c: &u8| char::from(*c).to_digit(16).and_then(|d| u8::try_from(d).ok());
-            let (Some(high), Some(low)) = (digit(high), digit(low)) else { return Err(text.to_owned()) };
-            bytes.push(high << 4 | low);
-            rest = after;
+            let [b'x', digits @ ..] = tail else { return Err(text.to_owned()) };
+            let byte = digits.get(..2).and_then(|pair| std::str::from_utf8(pair).ok()).and_then(bytes_from_hex);
+            bytes.extend(byte.ok_or_else(|| text.to_owned())?);
+            rest = &digits[2..];
         } else {
             bytes.push(first);
             rest = tail;
@@ -286,5 +293,61 @@ impl fmt::Display for Rule {
         let offset = if *offset == 0 { String::new() } else { offset.to_string() };
         let (name, interpreter, flags) = (&self.name, self.interpreter.display(), self.flags);
         write!(f, ":{name}:M:{offset}:{}:{}:{interpreter}:{flags}", escaped(magic), escaped(mask))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AARCH64: &str = r":qemu-aarch64:M::\x7f\x45\x4c\x46\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/libexec/qemu-binfmt/aarch64-binfmt-P:POF";
+
+    #[test]
+    fn a_rule_is_read_and_written_again() {
+        let rule = Rule::parse(AARCH64).unwrap();
+        assert_eq!(rule.to_string(), AARCH64);
+        assert_eq!(rule.name, "qemu-aarch64");
+        let mixed = r"!p!M!2!\x7fELF!!/bin/p!";
+        let rule = Rule::parse(mixed).unwrap();
+        assert_eq!((rule.pattern.offset, rule.pattern.magic.as_slice()), (2, &b"\x7fELF"[..]));
+        assert_eq!(rule.pattern.mask, [0xff; 4]);
+        assert_eq!(Rule::parse(&rule.to_string()), Ok(rule));
+    }
+
+    #[test]
+    fn c_includes_o() {
+        assert_eq!(Flags::parse_lenient("CF").0.to_string(), "OCF");
+    }
+
+    #[test]
+    fn what_is_no_rule_is_refused_by_its_field() {
+        let long = format!(":n:M::a::/{}:", "x".repeat(MAX_REGISTER_LENGTH));
+        for (line, error) in [
+            ("", RuleError::Missing("fields")),
+            (":n:M::a::/i", RuleError::Missing("flags")),
+            ("::M::a::/i:", RuleError::Name(String::new())),
+            (":register:M::a::/i:", RuleError::Name("register".into())),
+            (":a/b:M::a::/i:", RuleError::Name("a/b".into())),
+            (":n:E::jar::/i:", RuleError::Type("E".into())),
+            (":n:M:x:a::/i:", RuleError::Offset("x".into())),
+            (":n:M:256:a::/i:", RuleError::Offset("256".into())),
+            (":n:M::::/i:", RuleError::Magic(String::new())),
+            (r":n:M::\x4::/i:", RuleError::Magic(r"\x4".into())),
+            (r":n:M::a\:b:/i:", RuleError::Magic(r"a\".into())),
+            (":n:M::ab:c:/i:", RuleError::Mask { mask: 1, magic: 2 }),
+            (":n:M::a::i:", RuleError::Interpreter("i".into())),
+            (":n:M::a::/i:FX", RuleError::Flags("X".into())),
+            (&long, RuleError::TooLong(long.len())),
+        ] {
+            assert_eq!(Rule::parse(line), Err(error), "{line}");
+        }
+    }
+
+    #[test]
+    fn patterns_match_as_the_kernel_does() {
+        let pattern = Pattern { offset: 1, magic: vec![0x10, 0x20], mask: vec![0xf0, 0xff] };
+        assert!(pattern.matches(&[0, 0x1f, 0x20]));
+        assert!(!pattern.matches(&[0, 0x2f, 0x20]));
+        assert!(!pattern.matches(&[0, 0x10]));
     }
 }
