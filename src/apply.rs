@@ -1,2 +1,235 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Not yet.
+//! Applying: the only place that changes anything of the system.
+//!
+//! A plan is carried out step by step under a lock; a step that fails is reported, and the others
+//! are still done. While an entry is exchanged, its rule stands under another name, so that
+//! programs start at every moment; killed anywhere, what worked before still works.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::assess::plan::{Action, Manner, Plan, Step, stand_in};
+use crate::binfmt::fragment;
+use crate::binfmt::registry::{self, Registry};
+use crate::binfmt::rule::Rule;
+use crate::files::Root;
+use crate::record::{self, FileIdentity, Registration, Registrations};
+use crate::snapshot::Snapshot;
+
+/// The lock that a run on the running system holds.
+const LOCK: &str = "/run/qemu-persist/lock";
+/// What a run on an image locks: a directory that is there afterwards anyway.
+const IMAGE_LOCK: &str = "/etc/binfmt.d";
+/// How long one run waits for another.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A step that could not be carried out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Failed {
+    /// The step.
+    #[serde(flatten)]
+    pub step: Step,
+    /// Why not.
+    pub error: String,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Outcome {
+    /// The steps that were carried out, in their order.
+    pub done: Vec<Step>,
+    /// The steps that failed.
+    pub failed: Vec<Failed>,
+}
+
+/// Why a run could not begin.
+#[derive(Debug, Error)]
+pub enum LockError {
+    /// The lock's file cannot be made or opened.
+    #[error("{path}: {error}")]
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// Another run holds it.
+    #[error("another run of qemu-persist has been changing handlers for {0} seconds (lock {1}): is it stuck?")]
+    Held(u64, PathBuf),
+}
+
+/// Held while the system is changed; released when dropped.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held until it is dropped")] Flock<File>);
+
+impl Lock {
+    /// Waits until no other run changes `root`.
+    ///
+    /// # Errors
+    /// Where the lock cannot be opened, or another run holds it for a minute.
+    pub fn take(root: &Root) -> Result<Self, LockError> {
+        let path = Path::new(if root.is_live() { LOCK } else { IMAGE_LOCK });
+        let fail = |error| LockError::File { path: root.outside(path), error };
+        let mut file = if root.is_live() {
+            root.create_dir_all(path.parent().unwrap_or(path)).map_err(fail)?;
+            // Not readable by others, since whoever can open it can hold it.
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(fail)?
+        } else {
+            root.create_dir_all(path).map_err(fail)?;
+            root.open(path).map_err(fail)?
+        };
+        let start = Instant::now();
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Self(lock)),
+                Err((again, Errno::EWOULDBLOCK)) if start.elapsed() < PATIENCE => file = again,
+                Err((_, Errno::EWOULDBLOCK)) => return Err(LockError::Held(PATIENCE.as_secs(), path.to_owned())),
+                Err((_, errno)) => return Err(fail(errno.into())),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Carries out `plan`, which was made from `snapshot`, on `root`. The caller holds the [`Lock`].
+pub fn apply(root: &Root, snapshot: &Snapshot, plan: &Plan) -> Outcome {
+    let mut run = Run {
+        root,
+        snapshot,
+        registry: Registry::default(),
+        registrations: Registrations { boot_id: snapshot.facts.boot_id.clone(), ..snapshot.registrations.clone() },
+        outcome: Outcome::default(),
+    };
+    run.announce(plan);
+    for step in &plan.steps {
+        tracing::debug!(?step, "step");
+        match run.carry_out(&step.action) {
+            Ok(()) => run.outcome.done.push(step.clone()),
+            Err(e) => run.outcome.failed.push(Failed { step: step.clone(), error: explain(&step.action, &e) }),
+        }
+    }
+    run.remember();
+    run.outcome
+}
+
+/// What an error of the kernel means here.
+fn explain(action: &Action, error: &io::Error) -> String {
+    let what = match (action, error.raw_os_error().map(Errno::from_raw)) {
+        (Action::Mount, Some(Errno::ENODEV)) => "the kernel has no binfmt_misc, or its module cannot be loaded",
+        (Action::Mount, Some(Errno::EPERM)) => "this needs root",
+        (Action::Register { .. } | Action::Restore { .. }, Some(Errno::EEXIST)) => "the name is taken",
+        (Action::Register { .. } | Action::Restore { .. }, Some(Errno::EINVAL)) => "the kernel does not take this rule",
+        (Action::Register { .. } | Action::Restore { .. }, Some(Errno::ENOENT)) => "the interpreter is gone",
+        (_, Some(Errno::EROFS)) => "the file system is mounted read-only",
+        (_, Some(Errno::ENOSPC)) => "the disk is full",
+        _ => return error.to_string(),
+    };
+    format!("{what} ({error})")
+}
+
+struct Run<'a> {
+    root: &'a Root,
+    snapshot: &'a Snapshot,
+    registry: Registry,
+    registrations: Registrations,
+    outcome: Outcome,
+}
+
+impl Run<'_> {
+    /// Writes down what is about to be registered, so that it is known as ours even if this
+    /// process dies in between.
+    fn announce(&mut self, plan: &Plan) {
+        let mut any = false;
+        for step in &plan.steps {
+            if let Action::Register { rule, displaced, .. } = &step.action {
+                let displaced = displaced.as_ref().map(ToString::to_string);
+                self.note(rule, 0, None, displaced);
+                any = true;
+            }
+        }
+        if any {
+            self.remember();
+        }
+    }
+
+    fn note(&mut self, rule: &Rule, inode: u64, interpreter: Option<FileIdentity>, displaced: Option<String>) {
+        let registration = Registration { rule: rule.to_string(), inode, interpreter, displaced };
+        self.registrations.entries.insert(rule.name.clone(), registration);
+    }
+
+    fn remember(&mut self) {
+        if !self.root.is_live() || self.registrations == self.snapshot.registrations {
+            return;
+        }
+        if self.registrations.entries.is_empty() && self.snapshot.registrations.entries.is_empty() {
+            return;
+        }
+        if let Err(e) = record::save(self.root, record::REGISTRATIONS, &self.registrations) {
+            tracing::warn!("{}: {e}", record::REGISTRATIONS);
+        }
+    }
+
+    fn carry_out(&mut self, action: &Action) -> io::Result<()> {
+        match action {
+            Action::Mount => self.registry.mount(),
+            Action::EnableAll => self.registry.enable_all(),
+            Action::Enable { name } => self.registry.enable(name),
+            Action::DisableCapturing { name } => self.registry.disable(name),
+            Action::Register { rule, manner, displaced } => {
+                let displaced = displaced.as_ref().map(ToString::to_string);
+                self.register(rule, *manner)?;
+                let interpreter = self.held_by(rule);
+                let inode = self.registry.entry(&rule.name)?.map_or(0, |entry| entry.inode);
+                self.note(rule, inode, interpreter, displaced);
+                Ok(())
+            }
+            Action::Restore { rule } => self.register(rule, Manner::New),
+            Action::Retire { name, restore } => {
+                match restore {
+                    Some(rule) => self.register(rule, Manner::Exchange)?,
+                    None => self.registry.remove(name)?,
+                }
+                self.registrations.entries.remove(name);
+                Ok(())
+            }
+            Action::WriteFragment { path, rule } => self.root.write_whole(path, fragment::render(rule).as_bytes()),
+            Action::RemoveFragment { path } => self.root.remove_file(path),
+        }
+    }
+
+    fn register(&self, rule: &Rule, manner: Manner) -> io::Result<()> {
+        if manner == Manner::New {
+            self.registry.register(rule)?;
+            return Ok(());
+        }
+        let stand_in = rule.renamed(match stand_in(&rule.name) {
+            name if name == rule.name => format!("{name}-next"),
+            name => name,
+        });
+        // A stand-in that an earlier run left behind would be in the way.
+        self.registry.remove(&stand_in.name)?;
+        self.registry.register(&stand_in)?;
+        self.registry.remove(&rule.name)?;
+        self.registry.register(rule)?;
+        self.registry.remove(&stand_in.name)
+    }
+
+    /// The file that the kernel opened for a rule with `F`: the one that the snapshot saw, unless
+    /// it has been replaced since.
+    fn held_by(&self, rule: &Rule) -> Option<FileIdentity> {
+        let seen = self.snapshot.interpreters.get(&rule.interpreter)?.as_ref().ok()?;
+        let now = FileIdentity::new(&self.root.metadata(&rule.interpreter).ok()?, None);
+        (rule.flags.fix_binary && seen.identity.is_same(&now)).then(|| seen.identity.clone())
+    }
+}
+
+/// Where the kernel's table is, for messages.
+pub const TABLE: &str = registry::DIRECTORY;

@@ -25,3 +25,4 @@ pub mod report;
 #[cfg(feature = "client")]
 pub mod selftest;
 pub mod snapshot;
+pub mod target;

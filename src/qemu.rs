@@ -1,2 +1,371 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Not yet.
+//! Interpreters: which files they are, what they run on and for, and whether they can be trusted.
+//!
+//! An interpreter that the kernel holds by `F` runs inside other people's containers, so what
+//! could be changed by anyone but root is not registered.
+
+use std::collections::BTreeMap;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use object::read::elf::{FileHeader, ProgramHeader as _};
+use object::{Endianness, FileKind, ReadCache, ReadRef, elf};
+use serde::Serialize;
+
+use crate::files::Root;
+use crate::platform::Platform;
+use crate::record::FileIdentity;
+
+/// Whether nobody but root could change a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state", content = "reason")]
+pub enum Trust {
+    /// It and every directory above it are root's, and nobody else can write there.
+    Safe,
+    /// Somebody else can write to it, or to a directory above it.
+    Writable(Suspicion),
+    /// It, or a directory above it, belongs to somebody else.
+    Owned(Suspicion),
+    /// The owner cannot be seen from this user namespace.
+    Unknown(String),
+}
+
+/// Where a file's safety ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Suspicion {
+    /// The file or directory that could be changed.
+    pub path: PathBuf,
+    /// Why.
+    pub why: String,
+}
+
+/// What an interpreter is as a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Program {
+    /// The platform that it runs on, where that is a known one.
+    pub runs_on: Option<&'static Platform>,
+    /// The dynamic loader that it asks for; none for a static one.
+    pub loader: Option<String>,
+}
+
+/// A file that interprets programs, as it is on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Interpreter {
+    /// The path by which it was asked for.
+    pub path: PathBuf,
+    /// Where that leads when links are followed.
+    pub resolved: PathBuf,
+    /// Which file it is.
+    pub identity: FileIdentity,
+    /// What it is as a program; none for what is no ELF program.
+    pub program: Option<Program>,
+    /// Whether it may be executed.
+    pub executable: bool,
+    /// Whether nobody but root could change it.
+    pub trust: Trust,
+}
+
+/// A translator other than QEMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Translator {
+    /// <https://github.com/ptitSeb/box64>: its interpreter is dynamic, so no use in containers.
+    #[serde(rename = "box64")]
+    Box64,
+    /// <https://github.com/FEX-Emu/FEX>: wants a root file system of its own and 4K pages.
+    #[serde(rename = "FEX")]
+    Fex,
+    /// Apple's, in virtual machines on macOS.
+    #[serde(rename = "Rosetta")]
+    Rosetta,
+}
+
+impl Translator {
+    /// The translator that an entry of this name and interpreter belongs to.
+    pub fn of_entry(name: &str, interpreter: &Path) -> Option<Self> {
+        let file = interpreter.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let name = name.to_ascii_lowercase();
+        let is = |word: &str| name.starts_with(word) || file.starts_with(word);
+        match () {
+            () if is("box64") || is("box86") => Some(Self::Box64),
+            () if is("fex") => Some(Self::Fex),
+            () if is("rosetta") => Some(Self::Rosetta),
+            () => None,
+        }
+    }
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Box64 => "box64",
+            Self::Fex => "FEX",
+            Self::Rosetta => "Rosetta",
+        }
+    }
+}
+
+/// The QEMU target that an interpreter's file name speaks of: `x86_64` for `qemu-x86_64-static`
+/// and `x86_64-binfmt-P`.
+pub fn target_of(path: &Path) -> Option<&str> {
+    let name = path.file_name()?.to_str()?;
+    let target = match name.strip_suffix("-binfmt-P") {
+        Some(target) => target.strip_prefix("qemu-").unwrap_or(target),
+        None => name.strip_prefix("qemu-")?.trim_end_matches("-static"),
+    };
+    Some(target).filter(|t| !t.is_empty())
+}
+
+/// Whether QEMU insists on the `P` flag when it is started by this path (Debian's convention, in
+/// debian/binfmt-install of its package).
+pub fn needs_preserve_argv0(path: &Path) -> bool {
+    path.to_string_lossy().ends_with("-binfmt-P")
+}
+
+/// Where an interpreter for `platform` may be, the most preferred first.
+pub fn candidates(platform: &Platform) -> [PathBuf; 5] {
+    let qemu = platform.qemu;
+    [
+        format!("/usr/libexec/qemu-binfmt/{qemu}-binfmt-P").into(),
+        format!("/usr/bin/qemu-{qemu}-static").into(),
+        format!("/usr/bin/qemu-{qemu}").into(),
+        format!("/usr/local/bin/qemu-{qemu}-static").into(),
+        format!("/usr/local/bin/qemu-{qemu}").into(),
+    ]
+}
+
+/// Looks at interpreters, each file and directory once.
+pub struct Inspector<'a> {
+    root: &'a Root,
+    /// Who may own what is trusted: root, and in an image that somebody builds, its builder.
+    owners: Vec<u32>,
+    overflow_uid: Option<u32>,
+    directories: BTreeMap<PathBuf, Trust>,
+    files: BTreeMap<PathBuf, Result<Interpreter, String>>,
+}
+
+impl<'a> Inspector<'a> {
+    /// An inspector of the files of `root`.
+    pub fn new(root: &'a Root, user_namespace: bool) -> Self {
+        let mut owners = vec![0];
+        if !root.is_live() {
+            owners.extend(root.metadata(Path::new("/")).ok().map(|m| m.uid()));
+        }
+        // Without a user namespace uid 65534 is a user like any other.
+        let overflow_uid = user_namespace.then(|| {
+            let text = std::fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap_or_default();
+            text.trim().parse().unwrap_or(65534)
+        });
+        Self { root, owners, overflow_uid, directories: BTreeMap::new(), files: BTreeMap::new() }
+    }
+
+    /// The interpreter at `path`, or why there is none.
+    pub fn inspect(&mut self, path: &Path) -> &Result<Interpreter, String> {
+        if !self.files.contains_key(path) {
+            let found = self.look(path).map_err(|e| describe(&e));
+            self.files.insert(path.to_owned(), found);
+        }
+        &self.files[path]
+    }
+
+    /// Everything that was looked at.
+    pub fn into_files(self) -> BTreeMap<PathBuf, Result<Interpreter, String>> {
+        self.files
+    }
+
+    fn look(&mut self, path: &Path) -> io::Result<Interpreter> {
+        let file = self.root.open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        let resolved = self.root.resolve(path)?;
+        let (program, build_id) = read_program(file).map_or((None, None), |(program, id)| (Some(program), id));
+        let trust = self.trust_of(path, &resolved, &metadata);
+        Ok(Interpreter {
+            path: path.to_owned(),
+            resolved,
+            identity: FileIdentity::new(&metadata, build_id),
+            program,
+            executable: metadata.mode() & 0o111 != 0,
+            trust,
+        })
+    }
+
+    /// Judges the file and every directory by which it is reached, links on the way included.
+    fn trust_of(&mut self, path: &Path, resolved: &Path, metadata: &Metadata) -> Trust {
+        let own = self.judge(resolved, metadata);
+        if own != Trust::Safe {
+            return own;
+        }
+        let mut hop = path.to_owned();
+        for _ in 0..40 {
+            let Some(parent) = hop.parent().map(Path::to_owned) else { break };
+            let trust = self.trust_of_directory(&parent);
+            if trust != Trust::Safe {
+                return trust;
+            }
+            match self.root.read_link(&hop) {
+                Ok(target) => hop = parent.join(target),
+                Err(_) => break,
+            }
+        }
+        resolved.parent().map_or(Trust::Safe, |parent| self.trust_of_directory(parent))
+    }
+
+    fn trust_of_directory(&mut self, directory: &Path) -> Trust {
+        if let Some(known) = self.directories.get(directory) {
+            return known.clone();
+        }
+        let above = directory.parent().map_or(Trust::Safe, |parent| self.trust_of_directory(parent));
+        let trust = match (above, self.root.metadata(directory)) {
+            (Trust::Safe, Ok(metadata)) => self.judge(directory, &metadata),
+            (Trust::Safe, Err(e)) => Trust::Unknown(format!("{}: {e}", directory.display())),
+            (above, _) => above,
+        };
+        self.directories.insert(directory.to_owned(), trust.clone());
+        trust
+    }
+
+    fn judge(&self, path: &Path, metadata: &Metadata) -> Trust {
+        let (uid, gid, mode) = (metadata.uid(), metadata.gid(), metadata.mode());
+        let shown = path.display();
+        let suspicion = |why| Suspicion { path: path.to_owned(), why };
+        if self.overflow_uid == Some(uid) {
+            return Trust::Unknown(format!("the owner of {shown} cannot be seen from this user namespace"));
+        }
+        if !self.owners.contains(&uid) {
+            return Trust::Owned(suspicion(format!("{shown} belongs to user {uid}")));
+        }
+        if mode & 0o002 != 0 {
+            let why = format!("{shown} can be written by everybody (mode {:04o})", mode & 0o7777);
+            return Trust::Writable(suspicion(why));
+        }
+        if mode & 0o020 != 0 && gid != 0 && self.root.is_live() {
+            let why = format!("{shown} can be written by group {gid} (mode {:04o})", mode & 0o7777);
+            return Trust::Writable(suspicion(why));
+        }
+        Trust::Safe
+    }
+}
+
+fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "it does not exist".to_owned(),
+        io::ErrorKind::PermissionDenied => "it cannot be read by this user".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Reads what the file is as a program, and its build id. None for what is no ELF program.
+fn read_program(file: File) -> Option<(Program, Option<String>)> {
+    let cache = ReadCache::new(file);
+    let data = &cache;
+    let head = data.read_bytes_at(0, 64).ok()?;
+    let runs_on = Platform::of_program(head);
+    match FileKind::parse(data).ok()? {
+        FileKind::Elf32 => read_elf::<elf::FileHeader32<Endianness>, _>(data, runs_on),
+        FileKind::Elf64 => read_elf::<elf::FileHeader64<Endianness>, _>(data, runs_on),
+        _ => None,
+    }
+}
+
+fn read_elf<'d, Elf, R>(data: R, runs_on: Option<&'static Platform>) -> Option<(Program, Option<String>)>
+where
+    Elf: FileHeader<Endian = Endianness>,
+    R: ReadRef<'d>,
+{
+    let header = Elf::parse(data).ok()?;
+    let endian = header.endian().ok()?;
+    let kind = header.e_type(endian);
+    if kind != elf::ET_EXEC && kind != elf::ET_DYN {
+        return None;
+    }
+    let mut program = Program { runs_on, loader: None };
+    let mut build_id = None;
+    for segment in header.program_headers(endian, data).ok()? {
+        if let Ok(Some(loader)) = segment.interpreter(endian, data) {
+            program.loader = Some(String::from_utf8_lossy(loader).into_owned());
+        }
+        if let Ok(Some(mut notes)) = segment.notes(endian, data) {
+            while let Ok(Some(note)) = notes.next() {
+                if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID {
+                    build_id = Some(crate::binfmt::rule::hex(note.desc()));
+                }
+            }
+        }
+    }
+    Some((program, build_id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    #[test]
+    fn names_tell_the_target() {
+        for (path, target) in [
+            ("/usr/bin/qemu-x86_64-static", Some("x86_64")),
+            ("/usr/bin/qemu-aarch64", Some("aarch64")),
+            ("/usr/libexec/qemu-binfmt/arm-binfmt-P", Some("arm")),
+            ("/usr/bin/qemu-riscv64-binfmt-P", Some("riscv64")),
+            ("/usr/bin/box64", None),
+            ("/usr/bin/qemu-", None),
+            ("/", None),
+        ] {
+            assert_eq!(target_of(Path::new(path)), target, "{path}");
+        }
+    }
+
+    #[test]
+    fn other_translators_are_recognised() {
+        let of = |name: &str, path: &str| Translator::of_entry(name, Path::new(path)).map(Translator::name);
+        assert_eq!(of("box64", "/usr/local/bin/box64"), Some("box64"));
+        assert_eq!(of("FEX-x86_64", "/usr/bin/FEXInterpreter"), Some("FEX"));
+        assert_eq!(of("rosetta", "/mnt/lima-rosetta/rosetta"), Some("Rosetta"));
+        assert_eq!(of("qemu-x86_64", "/usr/bin/qemu-x86_64-static"), None);
+    }
+
+    fn tree_with(mode: u32) -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("usr/bin")).unwrap();
+        let own = std::env::current_exe().unwrap();
+        std::fs::copy(own, dir.path().join("usr/bin/qemu-arm")).unwrap();
+        std::fs::set_permissions(dir.path().join("usr/bin"), PermissionsExt::from_mode(mode)).unwrap();
+        let root = Root::image(dir.path()).unwrap();
+        (dir, root)
+    }
+
+    #[test]
+    fn links_and_loader_are_seen() {
+        let (dir, root) = tree_with(0o755);
+        symlink("/usr/bin/qemu-arm", dir.path().join("arm-binfmt-P")).unwrap();
+        let mut inspector = Inspector::new(&root, false);
+        let found = inspector.inspect(Path::new("/arm-binfmt-P")).clone().unwrap();
+        assert_eq!(found.resolved, Path::new("/usr/bin/qemu-arm"));
+        assert_eq!(found.trust, Trust::Safe);
+        let program = found.program.unwrap();
+        assert!(program.loader.is_some(), "the test program is a dynamic one");
+        assert_eq!(program.runs_on, Platform::of_machine(std::env::consts::ARCH));
+        assert!(inspector.inspect(Path::new("/gone")).clone().unwrap_err().contains("not exist"));
+    }
+
+    #[test]
+    fn a_directory_that_others_write_to_is_not_trusted() {
+        let (_dir, root) = tree_with(0o777);
+        let mut inspector = Inspector::new(&root, false);
+        let found = inspector.inspect(Path::new("/usr/bin/qemu-arm")).clone().unwrap();
+        assert!(matches!(&found.trust, Trust::Writable(s) if s.path == Path::new("/usr/bin")), "{:?}", found.trust);
+    }
+
+    #[test]
+    fn what_is_no_program_has_none() {
+        let (dir, root) = tree_with(0o755);
+        for (name, content) in [("script", &b"#!/bin/sh\n"[..]), ("empty", b""), ("cut", b"\x7fELF\x02\x01\x01")] {
+            std::fs::write(dir.path().join(name), content).unwrap();
+            let path = Path::new("/").join(name);
+            assert_eq!(Inspector::new(&root, false).inspect(&path).as_ref().unwrap().program, None, "{name}");
+        }
+    }
+}

@@ -7,10 +7,21 @@
 //! `/var/lib/qemu-persist/removed` says that `remove` was the last word.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::files::Root;
+
+/// Where the registrations of this boot are kept.
+pub const REGISTRATIONS: &str = "/run/qemu-persist/registrations.json";
+/// Where the proofs are kept.
+pub const PROOFS: &str = "/var/lib/qemu-persist/proofs.json";
+/// The file that says that nothing is wanted, until `apply` or `enable`.
+pub const REMOVED: &str = "/var/lib/qemu-persist/removed";
 
 /// Which file a path or an open file was, at one time: compared to tell whether the interpreter
 /// that the kernel holds is the one on disk.
@@ -39,6 +50,39 @@ impl FileIdentity {
             build_id,
         }
     }
+
+    /// Whether both are the same file with the same content. A build id that is known of one only
+    /// says nothing.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let ids_agree = match (&self.build_id, &other.build_id) {
+            (Some(a), Some(b)) => a == b,
+            _ => true,
+        };
+        ids_agree
+            && (self.dev, self.ino, self.size, self.mtime_ns) == (other.dev, other.ino, other.size, other.mtime_ns)
+    }
+}
+
+/// One handler that this program registered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// The rule, as it was written.
+    pub rule: String,
+    /// The number of the entry's inode, by which it is known again; 0 while it is being registered.
+    pub inode: u64,
+    /// The interpreter that the kernel opened then, for a rule with `F`.
+    pub interpreter: Option<FileIdentity>,
+    /// The rule of that name that it replaced and that `remove` gives back.
+    pub displaced: Option<String>,
+}
+
+/// The handlers that this program registered on this boot, by entry name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registrations {
+    /// The boot that it is about; of another boot nothing of it holds.
+    pub boot_id: String,
+    /// The handlers.
+    pub entries: BTreeMap<String, Registration>,
 }
 
 /// One run of the self-test for one platform by one runtime.
@@ -63,7 +107,7 @@ pub struct Proof {
     pub unix_time: u64,
     /// When, in seconds of the boot's own clock (`CLOCK_BOOTTIME`), which nobody sets.
     pub boot_seconds: u64,
-    /// The entry that ran it, as the kernel showed it: name, pattern, interpreter, flags.
+    /// The rule of the entry that ran it, as it would be written to `register`.
     pub entry: String,
     /// The number of the entry's inode, another one after every registration.
     pub entry_inode: u64,
@@ -76,10 +120,30 @@ pub struct Proof {
 /// The proofs file: the last proof of each platform, by its name (`linux/amd64`).
 pub type Proofs = BTreeMap<String, Proof>;
 
-/// Where the proofs are kept.
-pub const PROOFS: &str = "/var/lib/qemu-persist/proofs.json";
+/// Reads a record. None where it is missing, cannot be understood, or could have been written by
+/// anyone but root: such a record is no evidence.
+pub fn load<T: DeserializeOwned>(root: &Root, path: &str) -> Option<T> {
+    let path = Path::new(path);
+    let metadata = root.metadata(path).ok()?;
+    let roots_own = metadata.uid() == 0 && metadata.mode() & 0o022 == 0;
+    if root.is_live() && !roots_own {
+        return None;
+    }
+    serde_json::from_slice(&root.read(path).ok()?).ok()
+}
 
-/// The path of a file that records are kept in.
-pub fn proofs_path() -> PathBuf {
-    PathBuf::from(PROOFS)
+/// Writes a record whole.
+///
+/// # Errors
+/// Those of [`Root::write_whole`].
+pub fn save(root: &Root, path: &str, record: &impl Serialize) -> io::Result<()> {
+    let mut text = serde_json::to_vec_pretty(record)?;
+    text.push(b'\n');
+    root.write_whole(Path::new(path), &text)
+}
+
+/// Seconds since this boot, suspended time included (`CLOCK_BOOTTIME`).
+pub fn boot_seconds() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    now.ok().and_then(|now| u64::try_from(now.tv_sec()).ok()).unwrap_or(0)
 }

@@ -1,2 +1,155 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Not yet.
+//! The snapshot: everything that judging looks at, read once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::binfmt::database;
+use crate::binfmt::entry::Entry;
+use crate::binfmt::fragment::{self, Fragment};
+use crate::binfmt::registry::{Registry, Table};
+use crate::binfmt::rule::Rule;
+use crate::config::{Config, ConfigError};
+use crate::files::Root;
+use crate::host::Facts;
+use crate::qemu::{self, Inspector, Interpreter};
+use crate::record::{self, Proofs, Registrations};
+use crate::target::Target;
+
+/// What could be seen of the kernel's table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// A system image: the running kernel is none of its business.
+    NotAsked,
+    /// binfmt_misc is not mounted here.
+    NotMounted,
+    /// It could not be read, and why.
+    Unreadable(String),
+    /// The table.
+    Table(Table),
+}
+
+impl Kernel {
+    fn read(registry: &Registry) -> Self {
+        match registry.read() {
+            Ok(Some(table)) => Self::Table(table),
+            Ok(None) => Self::NotMounted,
+            Err(e) => Self::Unreadable(e.to_string()),
+        }
+    }
+
+    /// The table, where it could be seen.
+    pub fn table(&self) -> Option<&Table> {
+        match self {
+            Self::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+}
+
+/// Everything that was read, at one time.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Whether this is the running system; an image has no kernel, no records of a boot, no proofs.
+    pub live: bool,
+    /// The host.
+    pub facts: Facts,
+    /// The configuration; its defaults where it is broken.
+    pub config: Config,
+    /// Why the configuration cannot be used, where it is broken.
+    pub config_error: Option<String>,
+    /// What is wanted. Nothing after `remove`.
+    pub targets: Vec<Target>,
+    /// The kernel's table.
+    pub kernel: Kernel,
+    /// The fragments, in the order in which systemd reads them.
+    pub fragments: Vec<Fragment>,
+    /// What binfmt-support registers at boot besides, where it is installed.
+    pub database: Vec<Rule>,
+    /// The interpreters that matter, by the path under which each is named.
+    pub interpreters: BTreeMap<PathBuf, Result<Interpreter, String>>,
+    /// What this program registered on this boot.
+    pub registrations: Registrations,
+    /// The last proof of each platform.
+    pub proofs: Proofs,
+    /// Whether `remove` was the last word.
+    pub removed: bool,
+    /// Seconds since this boot.
+    pub boot_seconds: u64,
+}
+
+impl Snapshot {
+    /// Reads everything of `root`. `removed` false takes what the configuration wants even after
+    /// `remove`, as `apply` and `enable` do.
+    ///
+    /// # Errors
+    /// None: what cannot be read is part of the snapshot. The configuration's error is given
+    /// beside it, for the verbs that it stops.
+    pub fn take(root: &Root, honour_remove: bool) -> (Self, Option<ConfigError>) {
+        let (config, error) = match Config::load(root) {
+            Ok(loaded) => (loaded.config, None),
+            Err(error) => (Config::default(), Some(error)),
+        };
+        let mut snapshot = Self::with_config(root, config, honour_remove);
+        snapshot.config_error = error.as_ref().map(ToString::to_string);
+        (snapshot, error)
+    }
+
+    /// Reads everything but the configuration, which is given.
+    pub fn with_config(root: &Root, config: Config, honour_remove: bool) -> Self {
+        let facts = Facts::read(root);
+        let removed = root.exists(Path::new(record::REMOVED));
+        let targets = if removed && honour_remove { Vec::new() } else { Target::all(&config, &facts.native) };
+        let kernel = if root.is_live() { Kernel::read(&Registry::default()) } else { Kernel::NotAsked };
+        let registrations: Registrations = record::load(root, record::REGISTRATIONS).unwrap_or_default();
+        let this_boot = registrations.boot_id == facts.boot_id && root.is_live();
+        let mut snapshot = Self {
+            live: root.is_live(),
+            config,
+            config_error: None,
+            targets,
+            kernel,
+            fragments: fragment::read_all(root),
+            database: database::read(root),
+            interpreters: BTreeMap::new(),
+            registrations: if this_boot { registrations } else { Registrations::default() },
+            proofs: record::load(root, record::PROOFS).unwrap_or_default(),
+            removed,
+            boot_seconds: record::boot_seconds(),
+            facts,
+        };
+        snapshot.interpreters = snapshot.inspect(root);
+        snapshot
+    }
+
+    /// Looks at the interpreters that any rule for a target names, and where others may be.
+    fn inspect(&self, root: &Root) -> BTreeMap<PathBuf, Result<Interpreter, String>> {
+        let mut inspector = Inspector::new(root, self.facts.user_namespace);
+        let concerns = |rule: &Rule| {
+            self.targets.iter().any(|target| target.name == rule.name || target.is_taken_by(&rule.pattern))
+        };
+        let entries = self.kernel.table().map_or(&[][..], |table| &table.entries).iter().filter_map(Entry::rule);
+        for rule in entries.filter(concerns) {
+            inspector.inspect(&rule.interpreter);
+        }
+        let overridden = self.fragments.iter().flat_map(|f| &f.overridden).flat_map(|o| &o.content.rules);
+        let rules = self.fragments.iter().flat_map(|f| &f.content.rules).chain(overridden).chain(&self.database);
+        for rule in rules.filter(|rule| concerns(rule)) {
+            inspector.inspect(&rule.interpreter);
+        }
+        for (platform, path) in &self.config.interpreters {
+            if self.targets.iter().any(|target| target.platform == Some(*platform)) {
+                inspector.inspect(path);
+            }
+        }
+        for target in &self.targets {
+            for path in target.platform.iter().flat_map(|platform| qemu::candidates(platform)) {
+                inspector.inspect(&path);
+            }
+            if let Some(rule) = &target.rule {
+                inspector.inspect(&rule.interpreter);
+            }
+        }
+        inspector.into_files()
+    }
+}

@@ -1,2 +1,33 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Not yet.
+//! Judging: a pure function of a snapshot that yields what is found and what would mend it.
+
+pub mod advice;
+pub mod checks;
+pub mod look;
+pub mod plan;
+
+use look::Look;
+use plan::{Plan, Wish};
+
+use crate::finding::Finding;
+use crate::snapshot::Snapshot;
+
+/// What a snapshot says.
+#[derive(Debug)]
+pub struct Assessment<'a> {
+    /// What was seen of each target that is wanted.
+    pub looks: Vec<Look<'a>>,
+    /// What was found, the host as a whole first, then target by target.
+    pub findings: Vec<Finding>,
+    /// What would mend it.
+    pub plan: Plan,
+}
+
+/// Judges `snapshot`.
+pub fn assess<'a>(snapshot: &'a Snapshot, wish: &Wish) -> Assessment<'a> {
+    let boot_table = look::boot_table(snapshot);
+    let looks: Vec<_> = snapshot.targets.iter().map(|target| Look::new(snapshot, &boot_table, target)).collect();
+    let plan = plan::plan(snapshot, &looks, wish);
+    let findings = checks::run(snapshot, &looks, &plan, wish);
+    Assessment { looks, findings, plan }
+}

@@ -1,20 +1,156 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Not yet.
+//! `qemu-persist apply`.
 
+use std::path::{Path, PathBuf};
+
+use super::Failure;
+use crate::apply::{Lock, Outcome, apply};
+use crate::assess::assess;
+use crate::assess::plan::{Action, Plan, Wish};
+use crate::files::Root;
+use crate::finding::{Finding, Severity};
+use crate::platform::Platform;
+use crate::record;
 use crate::report::Screen;
+use crate::report::changes::{self, Report};
+use crate::snapshot::Snapshot;
 
-/// What can be given with it.
+/// What can be given with `apply`.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Args {
+    /// Say what would be changed, and change nothing (exit 1 where something would)
+    #[arg(long)]
+    pub check: bool,
     /// One JSON object on stdout
     #[arg(long)]
     pub json: bool,
+    /// Only these of the platforms that are wanted
+    #[arg(long, value_name = "PLATFORM", num_args = 1.., value_parser = super::parse_platform)]
+    pub platform: Vec<&'static Platform>,
+    /// Work on the system image below DIR instead of the running system
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Displace other translators (box64, FEX), and foreign handlers with the flag C
+    #[arg(long)]
+    pub take_over: bool,
+    /// Change the kernel's handlers even from a container or chroot, and on unsupported hosts
+    #[arg(long)]
+    pub force: bool,
 }
 
-/// Runs it and gives the exit code.
+/// Findings with which nothing is changed unless `--force` is given.
+const REFUSING: [&str; 1] = ["unsupported-host"];
+
+/// Runs `apply` and gives the exit code.
 ///
 /// # Errors
-/// Not yet.
-pub fn run(_args: &Args, _screen: &mut Screen) -> anyhow::Result<u8> {
-    anyhow::bail!("not written yet")
+/// A broken configuration, a platform that is not wanted, no permission, a lock that is held.
+pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
+    let root = super::open_root(args.root.as_ref())?;
+    let wish = Wish { only: args.platform.clone(), take_over: args.take_over, force: args.force };
+    let report = if args.check { check(&root, &wish)? } else { perform(&root, &wish)? };
+    changes::show(&report, args.json, screen)?;
+    Ok(report.exit_code)
+}
+
+/// Refuses what would not be obeyed, before anything is changed.
+fn examine(snapshot: &Snapshot, wish: &Wish) -> Result<(), Failure> {
+    for platform in &wish.only {
+        if snapshot.targets.iter().any(|target| target.platform == Some(*platform)) {
+            continue;
+        }
+        return Err(Failure::Usage(if snapshot.facts.native.contains(platform) {
+            format!("{platform} is what this host runs by itself: it is never registered")
+        } else {
+            format!("{platform} is not wanted by the configuration: `sudo qemu-persist enable {platform}`")
+        }));
+    }
+    Ok(())
+}
+
+fn take(root: &Root, wish: &Wish) -> anyhow::Result<Snapshot> {
+    let (snapshot, error) = Snapshot::take(root, false);
+    if let Some(error) = error {
+        return Err(Failure::Config(error).into());
+    }
+    examine(&snapshot, wish)?;
+    Ok(snapshot)
+}
+
+/// What would be changed.
+fn check(root: &Root, wish: &Wish) -> anyhow::Result<Report> {
+    let snapshot = take(root, wish)?;
+    let assessment = assess(&snapshot, wish);
+    let mut report = Report::planned(&assessment, &snapshot);
+    let refused = refusal(&assessment.findings).filter(|_| !wish.force).is_some();
+    report.exit_code = match () {
+        () if refused || !assessment.plan.unmet.is_empty() => 2,
+        () if report.changed => 1,
+        () => 0,
+    };
+    Ok(report)
+}
+
+fn refusal(findings: &[Finding]) -> Option<&Finding> {
+    findings.iter().find(|finding| REFUSING.contains(&finding.id))
+}
+
+/// Makes everything work that can be made to, and says what that took.
+pub(super) fn perform(root: &Root, wish: &Wish) -> anyhow::Result<Report> {
+    let snapshot = take(root, wish)?;
+    let assessment = assess(&snapshot, wish);
+    if let Some(finding) = refusal(&assessment.findings).filter(|_| !wish.force) {
+        let mut report = Report::done(&Outcome::default(), &assessment, &snapshot);
+        report.refused = Some(finding.message.clone());
+        report.exit_code = 2;
+        return Ok(report);
+    }
+    if assessment.plan.steps.is_empty() && !snapshot.removed {
+        let mut report = Report::done(&Outcome::default(), &assessment, &snapshot);
+        report.exit_code = code_of(&report, &assessment.findings);
+        return Ok(report);
+    }
+    if root.is_live() && !nix::unistd::geteuid().is_root() {
+        return Err(Failure::permission("changing the kernel's handlers and binfmt.d").into());
+    }
+    let _lock = Lock::take(root)?;
+    if root.exists(Path::new(record::REMOVED)) {
+        root.remove_file(Path::new(record::REMOVED))?;
+    }
+    // A first pass may have to mount the table before anything can be said of its entries.
+    let mut outcome = Outcome::default();
+    for pass in 0..2 {
+        let snapshot = take(root, wish)?;
+        let plan = assess(&snapshot, wish).plan;
+        let mounts = plan.steps.iter().any(|step| step.action == Action::Mount);
+        if pass > 0 && !mounts && plan.steps.is_empty() {
+            break;
+        }
+        let plan = if mounts { only_mount(plan) } else { plan };
+        let did = apply(root, &snapshot, &plan);
+        let failed = !did.failed.is_empty();
+        outcome.done.extend(did.done);
+        outcome.failed.extend(did.failed);
+        if !mounts || failed {
+            break;
+        }
+    }
+    let snapshot = take(root, wish)?;
+    let assessment = assess(&snapshot, wish);
+    let mut report = Report::done(&outcome, &assessment, &snapshot);
+    report.exit_code = code_of(&report, &assessment.findings);
+    Ok(report)
+}
+
+fn only_mount(plan: Plan) -> Plan {
+    Plan { steps: plan.steps.into_iter().filter(|step| step.action == Action::Mount).collect(), ..plan }
+}
+
+/// 2 where a wanted platform does not work after all, else 0. What only a container can show, and
+/// what was left alone on purpose, is not counted.
+fn code_of(report: &Report, findings: &[Finding]) -> u8 {
+    let failed = !report.failed.is_empty() || !report.unmet.is_empty();
+    let broken = findings.iter().any(|f| f.severity == Severity::Critical && f.id != "proof-failed");
+    if failed || broken { 2 } else { 0 }
 }

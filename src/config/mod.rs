@@ -60,6 +60,30 @@ pub struct Config {
     pub selftest_timeout: Duration,
 }
 
+impl Config {
+    /// Temporary.
+    pub fn wanted(&self, native: &[&'static Platform]) -> Vec<&'static Platform> {
+        let arm = native.iter().any(|p| p.oci == "arm64" || p.oci == "arm");
+        let auto: &[&str] = if arm { &["amd64", "386"] } else { &["arm64", "arm", "riscv64"] };
+        let auto = || auto.iter().filter_map(|n| Platform::named(n)).collect();
+        self.platforms.clone().unwrap_or_else(auto).into_iter().filter(|p| !native.contains(p)).collect()
+    }
+    /// Temporary.
+    pub fn refused(&self, _native: &[&'static Platform]) -> Vec<&'static Platform> {
+        Vec::new()
+    }
+    /// Temporary.
+    pub fn load(_root: &crate::files::Root) -> Result<Loaded, ConfigError> {
+        Ok(Loaded { config: Self::default() })
+    }
+}
+
+/// Temporary.
+pub struct Loaded {
+    /// Temporary.
+    pub config: Config,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

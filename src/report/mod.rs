@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Showing what was found: one file per form, and the screen they are written to.
 
+pub mod changes;
+
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-use crate::finding::Severity;
+use crate::finding::{Finding, Severity};
 
 /// Where output for people and for scripts goes.
 pub struct Screen {
@@ -156,6 +158,35 @@ impl Drop for Screen {
     fn drop(&mut self) {
         let _ = self.out.flush();
     }
+}
+
+/// Shows one finding: what is wrong, and what to do.
+///
+/// # Errors
+/// Those of writing.
+pub fn finding(finding: &Finding, screen: &mut Screen) -> io::Result<()> {
+    let (word, width) = match finding.severity {
+        Severity::Note => ("note", 10),
+        Severity::Unknown => ("unknown", 10),
+        Severity::Warning => ("warning", 10),
+        Severity::Critical => ("critical", 10),
+    };
+    let first = format!("{}{}", screen.tint(finding.severity.into(), word), " ".repeat(width - word.len()));
+    let about = finding.subject.as_ref().map_or(String::new(), |subject| format!("{}: ", escape(subject)));
+    // The configuration's own error comes in lines that show a place in a file.
+    if finding.message.contains('\n') {
+        screen.line(format!("{first}{about}"))?;
+        for line in finding.message.lines() {
+            screen.line(format!("{}{}", " ".repeat(width), escape(line)))?;
+        }
+        screen.line(format!("{}[{}]", " ".repeat(width), finding.id))?;
+    } else {
+        screen.paragraph(&first, width, &format!("{about}{} [{}]", escape(&finding.message), finding.id))?;
+    }
+    if finding.advice.is_empty() {
+        return Ok(());
+    }
+    screen.paragraph(&" ".repeat(width), width, &escape(&finding.advice))
 }
 
 #[cfg(test)]

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The checks, as tables: an id, a title, and the function that looks.
+//!
+//! Adding a check is adding a row here and a row to the tests.
+
+mod host;
+mod target;
+
+pub use host::{CHECKS as HOST_CHECKS, HostCheck, capturing};
+pub use target::{CHECKS as TARGET_CHECKS, TargetCheck, describe_defect, why_not_working};
+
+use super::look::Look;
+use super::plan::{Plan, Wish};
+use crate::finding::{Finding, Severity};
+use crate::snapshot::Snapshot;
+
+/// What a check looks at besides its target.
+pub struct Context<'a> {
+    /// Everything that was read.
+    pub snapshot: &'a Snapshot,
+    /// What was seen of each target.
+    pub looks: &'a [Look<'a>],
+    /// What would mend it.
+    pub plan: &'a Plan,
+}
+
+/// What a check found: how bad, what is wrong, what to do.
+pub struct Found {
+    severity: Severity,
+    message: String,
+    advice: String,
+}
+
+impl Found {
+    fn new(severity: Severity, message: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { severity, message: message.into(), advice: advice.into() }
+    }
+
+    fn into_finding(self, id: &'static str, subject: Option<&str>) -> Finding {
+        let Self { severity, message, advice } = self;
+        Finding { id, severity, subject: subject.map(str::to_owned), message, advice }
+    }
+}
+
+/// Runs every check: those of the host, then those of each target that `wish` does not leave out.
+pub fn run(snapshot: &Snapshot, looks: &[Look<'_>], plan: &Plan, wish: &Wish) -> Vec<Finding> {
+    let context = Context { snapshot, looks, plan };
+    let host = HOST_CHECKS
+        .iter()
+        .flat_map(|check| (check.run)(&context).into_iter().map(|found| found.into_finding(check.id, None)));
+    let mut findings: Vec<_> = host.collect();
+    for look in looks.iter().filter(|look| look.target.is_among(&wish.only)) {
+        for check in TARGET_CHECKS {
+            if let Some(found) = (check.run)(&context, look) {
+                findings.push(found.into_finding(check.id, Some(&look.target.subject)));
+            }
+        }
+    }
+    findings
+}

@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Checks of one target.
+
+use std::path::Path;
+
+use super::{Context, Found};
+use crate::assess::look::{Defect, Look, Origin, Proven, Standing};
+use crate::assess::plan::stand_in;
+use crate::finding::Severity::{self, Critical, Note, Unknown, Warning};
+use crate::snapshot::Snapshot;
+use crate::target::Target;
+
+/// One check of a target.
+pub struct TargetCheck {
+    /// The id of its findings.
+    pub id: &'static str,
+    /// What it is about.
+    pub title: &'static str,
+    /// Looks.
+    pub run: fn(&Context<'_>, &Look<'_>) -> Option<Found>,
+}
+
+macro_rules! defect_check {
+    ($id:literal, $title:literal) => {
+        TargetCheck { id: $id, title: $title, run: |context, look| defect(context, look, $id) }
+    };
+}
+
+/// Every check of a target: whether it works now, whether it will after the next boot, and whether
+/// that is proven.
+pub const CHECKS: &[TargetCheck] = &[
+    TargetCheck { id: "not-registered", title: "no handler is registered", run: not_registered },
+    TargetCheck { id: "disabled", title: "the handler is disabled", run: disabled },
+    TargetCheck { id: "binfmt-support-disabled", title: "binfmt-support has it disabled", run: database_disabled },
+    TargetCheck { id: "shadowed", title: "a newer handler hides a good one", run: shadowed },
+    defect_check!("other-translator", "another translator than QEMU holds the platform"),
+    defect_check!("no-fix-binary", "the handler has no F, so containers lack the interpreter"),
+    defect_check!("interpreter-missing", "the interpreter is not there"),
+    defect_check!("interpreter-deleted", "the kernel holds an interpreter that is gone from the disk"),
+    defect_check!("interpreter-stale", "the kernel holds an older interpreter than the one on disk"),
+    defect_check!("interpreter-dynamic", "the interpreter needs libraries that containers lack"),
+    defect_check!("interpreter-wrong-machine", "the interpreter is for another host or platform"),
+    defect_check!("interpreter-writable", "others than root could change the interpreter"),
+    defect_check!("interpreter-owner", "the interpreter is not root's"),
+    defect_check!("interpreter-unverified", "whether others could change it cannot be seen"),
+    defect_check!("wrong-flags", "the interpreter's name demands the flag P"),
+    defect_check!("credentials-flag", "setuid programs gain their owner's rights in containers"),
+    TargetCheck { id: "name-taken", title: "the conventional name is another handler's", run: name_taken },
+    TargetCheck { id: "duplicate", title: "several handlers match the same programs", run: duplicate },
+    TargetCheck { id: "no-qemu", title: "no QEMU that could be used is installed", run: no_qemu },
+    TargetCheck { id: "fragment-masked", title: "the fragment is masked by a link to /dev/null", run: fragment_masked },
+    TargetCheck { id: "fragment-empty", title: "the fragment has nothing but comments", run: fragment_empty },
+    TargetCheck { id: "fragment-broken", title: "the fragment has lines that are no rule", run: fragment_broken },
+    TargetCheck {
+        id: "fragment-administrator",
+        title: "a file of the administrator's decides",
+        run: fragment_administrator,
+    },
+    TargetCheck { id: "not-persistent", title: "nothing restores a good handler at boot", run: not_persistent },
+    TargetCheck { id: "unproven", title: "no container has proven that it works", run: unproven },
+    TargetCheck { id: "proof-expired", title: "the proof is too old to count", run: proof_expired },
+    TargetCheck { id: "proof-failed", title: "a container has shown that it does not work", run: proof_failed },
+];
+
+const APPLY: &str = "`sudo qemu-persist apply`";
+
+/// Whether the kernel's table could be seen and is on: without it nothing can be said of entries.
+fn table_is_on(context: &Context<'_>) -> bool {
+    context.snapshot.kernel.table().is_some_and(|table| table.enabled)
+}
+
+/// What would register it: `apply` where a plan is there, else what the plan says is missing.
+fn mend(context: &Context<'_>, look: &Look<'_>) -> String {
+    let unmet = context.plan.unmet.iter().find(|unmet| unmet.subject == look.target.subject);
+    unmet.map_or_else(|| format!("Register it: {APPLY}."), |unmet| unmet.advice.clone())
+}
+
+fn not_registered(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    context.snapshot.kernel.table()?;
+    let nothing = look.winner.is_none() && look.disabled.is_none() && in_database_only(context, look).is_none();
+    let message =
+        format!("no handler is registered, so programs for {} do not start (exec format error)", look.target.subject);
+    nothing.then(|| Found::new(Critical, message, mend(context, look)))
+}
+
+/// Its name in binfmt-support's database, where it is there and not in the kernel.
+fn in_database_only<'c>(context: &'c Context<'_>, look: &Look<'_>) -> Option<&'c str> {
+    let absent = look.winner.is_none() && look.disabled.is_none();
+    let rule = context.snapshot.database.iter().find(|rule| look.target.is_taken_by(&rule.pattern))?;
+    absent.then_some(rule.name.as_str())
+}
+
+fn database_disabled(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    context.snapshot.kernel.table()?;
+    let name = in_database_only(context, look)?;
+    let message = format!("{name} is in binfmt-support's database and disabled: no handler is registered");
+    Some(Found::new(Critical, message, format!("Enable it: `sudo update-binfmts --enable {name}`, or {APPLY}.")))
+}
+
+fn disabled(_context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let entry = look.disabled?;
+    let message = format!("the handler {} is disabled", entry.name);
+    Some(Found::new(Critical, message, format!("Enable it: {APPLY}.")))
+}
+
+fn shadowed(_context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let good = look.shadowed.as_ref()?;
+    let winner = &look.winner.as_ref()?.entry;
+    let message = format!("{} was registered later than the good handler {good}, and wins", winner.name);
+    let translator = has_translator(look);
+    let advice = if translator {
+        format!("Decide for QEMU: {APPLY} --take-over.")
+    } else {
+        format!("Let the good one win: {APPLY}.")
+    };
+    Some(Found::new(Critical, message, advice))
+}
+
+fn has_translator(look: &Look<'_>) -> bool {
+    look.winner.as_ref().is_some_and(|w| w.defects.iter().any(|d| matches!(d, Defect::OtherTranslator(_))))
+}
+
+fn severity_of(defect: &Defect, standing: &Standing) -> Severity {
+    match defect {
+        Defect::OtherTranslator(_) if standing.entry.flags.fix_binary => Warning,
+        Defect::InterpreterDeleted(_) | Defect::InterpreterStale | Defect::Credentials => Warning,
+        Defect::InterpreterTrustUnknown(_) => Unknown,
+        _ => Critical,
+    }
+}
+
+/// The finding of `id` about the winning handler, where it has that defect.
+fn defect(context: &Context<'_>, look: &Look<'_>, id: &str) -> Option<Found> {
+    let winner = look.winner.as_ref()?;
+    let (snapshot, path) = (context.snapshot, &winner.entry.interpreter);
+    // What another translator's interpreter is like is its own affair.
+    let foreign = has_translator(look) && id != "other-translator";
+    let described = winner
+        .defects
+        .iter()
+        .filter(|_| !foreign)
+        .map(|defect| (defect, describe_defect(snapshot, look.target, path, defect)));
+    let (defect, (_, message, own_advice)) = described.into_iter().find(|(_, (found, _, _))| *found == id)?;
+    let planned = context.plan.steps.iter().any(|step| step.subject.as_deref() == Some(&look.target.subject));
+    let advice = match context.plan.unmet.iter().find(|unmet| unmet.subject == look.target.subject) {
+        Some(unmet) if unmet.id != id => unmet.advice.clone(),
+        _ if planned && !matches!(defect, Defect::Credentials) => format!("Register a good one: {APPLY}."),
+        _ => own_advice,
+    };
+    let message = format!("{} (entry {}): {message}", path.display(), winner.entry.name);
+    Some(Found::new(severity_of(defect, winner), message, advice))
+}
+
+/// The id of the finding that tells a defect of the interpreter `path`, what is wrong, and what to
+/// do where no other interpreter can take its place.
+pub fn describe_defect(
+    snapshot: &Snapshot,
+    target: &Target,
+    path: &Path,
+    defect: &Defect,
+) -> (&'static str, String, String) {
+    let again = format!("then {APPLY}");
+    let install = || super::super::advice::install_qemu(snapshot);
+    let shown = path.display();
+    match defect {
+        Defect::OtherTranslator(translator) => (
+            "other-translator",
+            format!("{} runs programs for {} here, not QEMU", translator.name(), target.subject),
+            format!("To let QEMU run them, which works in every container: {APPLY} --take-over."),
+        ),
+        Defect::NoFixBinary => (
+            "no-fix-binary",
+            "it has no flag F, so containers look for the interpreter inside themselves".to_owned(),
+            format!("Register it with F: {APPLY}."),
+        ),
+        Defect::InterpreterMissing(why) => {
+            ("interpreter-missing", format!("the interpreter is missing: {why}"), install())
+        }
+        Defect::InterpreterDeleted(why) => (
+            "interpreter-deleted",
+            format!("the kernel may still hold it, but on disk {why}: it cannot be checked nor registered again"),
+            install(),
+        ),
+        Defect::InterpreterStale => (
+            "interpreter-stale",
+            "it was replaced on disk, and the kernel still runs the old one".to_owned(),
+            format!("Register it again: {APPLY}."),
+        ),
+        Defect::InterpreterDynamic(loader) => {
+            ("interpreter-dynamic", format!("it needs {loader}, which containers do not have for this host"), install())
+        }
+        Defect::InterpreterWrongMachine(why) => ("interpreter-wrong-machine", why.clone(), install()),
+        Defect::InterpreterWritable(suspicion) => (
+            "interpreter-writable",
+            format!("{}: whoever changes it runs inside everybody's containers", suspicion.why),
+            format!("Take that away: `sudo chmod go-w {}`, {again}.", suspicion.path.display()),
+        ),
+        Defect::InterpreterOwner(suspicion) => (
+            "interpreter-owner",
+            format!("{}: whoever changes it runs inside everybody's containers", suspicion.why),
+            format!("Make it root's: `sudo chown root:root {}`, {again}.", suspicion.path.display()),
+        ),
+        Defect::InterpreterTrustUnknown(why) => {
+            ("interpreter-unverified", why.clone(), "Ask on the host, outside of this user namespace.".to_owned())
+        }
+        Defect::WrongFlags => (
+            "wrong-flags",
+            format!("{shown} works only with the flag P, and is registered without"),
+            format!("Register it with P: {APPLY}."),
+        ),
+        Defect::Credentials => (
+            "credentials-flag",
+            "the flag C lets setuid programs in foreign containers gain their owner's rights on this host".to_owned(),
+            format!("Unless you rely on that: {APPLY} --take-over."),
+        ),
+    }
+}
+
+/// Why a target does not work now, in the words of a step.
+pub fn why_not_working(look: &Look<'_>) -> String {
+    if let Some(entry) = look.disabled {
+        return format!("{} is disabled", entry.name);
+    }
+    let Some(winner) = &look.winner else {
+        return "no handler is registered".to_owned();
+    };
+    let name = &winner.entry.name;
+    let what = match winner.defects.first() {
+        None => "is to be registered again",
+        Some(Defect::OtherTranslator(translator)) => {
+            return format!("{} (entry {name}) is to make way", translator.name());
+        }
+        Some(Defect::NoFixBinary) => "has no flag F",
+        Some(Defect::InterpreterMissing(_)) => "names an interpreter that is missing",
+        Some(Defect::InterpreterDeleted(_)) => "names an interpreter that is gone from the disk",
+        Some(Defect::InterpreterStale) => "holds an older interpreter than the one on disk",
+        Some(Defect::InterpreterDynamic(_)) => "names a dynamic interpreter",
+        Some(Defect::InterpreterWrongMachine(_)) => "names an interpreter for another machine",
+        Some(Defect::InterpreterWritable(_) | Defect::InterpreterOwner(_)) => {
+            "names an interpreter that others could change"
+        }
+        Some(Defect::InterpreterTrustUnknown(_)) => "names an interpreter whose owner cannot be seen",
+        Some(Defect::WrongFlags) => "lacks the flag P",
+        Some(Defect::Credentials) => "has the flag C",
+    };
+    match &look.shadowed {
+        Some(good) => format!("{name} {what}, and hides {good}"),
+        None => format!("{name} {what}"),
+    }
+}
+
+fn name_taken(_context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let holder = look.name_taken_by?;
+    let (name, ours) = (&look.target.name, stand_in(&look.target.name));
+    let message = format!(
+        "the name {name} belongs to a handler of other programs ({}): {ours} is used",
+        holder.interpreter.display()
+    );
+    let severity = if look.works_now() { Note } else { Warning };
+    let advice =
+        format!("If nothing needs that handler: `echo -1 | sudo tee /proc/sys/fs/binfmt_misc/{name}`, then {APPLY}.");
+    Some(Found::new(severity, message, advice))
+}
+
+fn duplicate(_context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let winner = look.winner.as_ref().filter(|winner| winner.is_good())?;
+    let others = look.others.join(", ");
+    let message = format!("{others} would take the same programs; {} wins, being newer", winner.entry.name);
+    (!look.others.is_empty()).then(|| Found::new(Note, message, ""))
+}
+
+fn no_qemu(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let unmet = context.plan.unmet.iter().find(|u| u.subject == look.target.subject && u.id == "no-qemu")?;
+    Some(Found::new(Critical, unmet.message.clone(), unmet.advice.clone()))
+}
+
+fn fragment_masked(_context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let fragment = look.fragment.filter(|fragment| fragment.masked && !look.works_after_boot())?;
+    let path = fragment.path.display();
+    let message = format!("{path} is a link to /dev/null, which masks the handler at every boot");
+    Some(Found::new(Warning, message, format!("Unless that is meant: `sudo rm {path}`, then {APPLY}.")))
+}
+
+fn fragment_empty(_context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let fragment = look.fragment.filter(|fragment| !fragment.masked && !look.works_after_boot())?;
+    let content = &fragment.content;
+    let empty = content.rules.is_empty() && content.broken.is_empty() && fragment.unreadable.is_none();
+    let path = fragment.path.display();
+    let message = format!("{path} has no rule in it, and so masks the handler at every boot");
+    empty.then(|| Found::new(Warning, message, format!("Unless that is meant: `sudo rm {path}`, then {APPLY}.")))
+}
+
+fn fragment_broken(_context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let fragment = look.fragment?;
+    let path = fragment.path.display();
+    let what = match (fragment.content.broken.first(), &fragment.unreadable) {
+        (Some((line, why)), _) => format!("{path}:{line}: {why}"),
+        (None, Some(why)) => format!("{path} cannot be read: {why}"),
+        (None, None) => return None,
+    };
+    Some(Found::new(Warning, what, format!("Correct it, or `sudo rm {path}`, then {APPLY}.")))
+}
+
+fn fragment_administrator(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let fragment = look.fragment.filter(|f| f.is_administrators() && !f.masked && !f.content.rules.is_empty())?;
+    let path = fragment.path.display();
+    if look.works_after_boot() {
+        return Some(Found::new(Note, format!("{path} is the administrator's own, and is left alone"), ""));
+    }
+    let boot = look.boot.as_ref().and_then(|boot| Some((boot, boot.defects.first()?)));
+    let reason = boot.map_or("has no rule for it".to_owned(), |(boot, defect)| {
+        let interpreter = &boot.entry.interpreter;
+        let (_, why, _) = describe_defect(context.snapshot, look.target, interpreter, defect);
+        format!("{} is no good: {why}", interpreter.display())
+    });
+    let message = format!("{path} is the administrator's own, and {reason}");
+    Some(Found::new(Warning, message, format!("Correct it, or `sudo rm {path}`, then {APPLY}.")))
+}
+
+fn not_persistent(_context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let told = look.fragment.is_some_and(|f| f.masked || f.is_administrators() || !f.content.broken.is_empty());
+    if look.works_after_boot() || told {
+        return None;
+    }
+    let message = match &look.boot {
+        None => "nothing in binfmt.d registers it at the next boot".to_owned(),
+        Some(boot) if has_translator(look) => format!("at the next boot {} runs it again", boot.entry.name),
+        Some(boot) => {
+            let from = match &boot.origin {
+                Origin::Distribution(path) | Origin::Administrator(path) => path.display().to_string(),
+                Origin::BinfmtSupport => "binfmt-support".to_owned(),
+                Origin::Ours | Origin::Foreign => "our fragment".to_owned(),
+            };
+            format!("at the next boot {from} registers {}, which is no good", boot.entry.name)
+        }
+    };
+    Some(Found::new(Warning, message, format!("Make it last: {APPLY}.")))
+}
+
+fn unproven(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    if !look.works_now() || !table_is_on(context) || look.target.platform.is_none() {
+        return None;
+    }
+    let message = match &look.proven {
+        Proven::Never => "it is registered, and no container has shown yet that it works".to_owned(),
+        Proven::Void { reason } => format!("it was proven once, but {reason}"),
+        _ => return None,
+    };
+    Some(Found::new(Warning, message, "Prove it: `sudo qemu-persist selftest`."))
+}
+
+fn proof_expired(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let Proven::Expired { seconds_ago } = look.proven else { return None };
+    let works = look.works_now() && table_is_on(context);
+    let message = format!("it was proven {} days ago, which is too long", seconds_ago / 86400);
+    works.then(|| Found::new(Warning, message, "Prove it again: `sudo qemu-persist selftest`."))
+}
+
+fn proof_failed(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let Proven::Failed { reason } = &look.proven else { return None };
+    let works = look.works_now() && table_is_on(context);
+    let message = format!("it looks right, but the last self-test failed: {reason}");
+    works.then(|| Found::new(Critical, message, "See what it says now: `sudo qemu-persist selftest`."))
+}

@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A look at one target: which entry would run its programs now, which after the next boot, what
+//! is wrong with either, and what is proven.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::binfmt::entry::Entry;
+use crate::binfmt::fragment::Fragment;
+use crate::binfmt::rule::Rule;
+use crate::qemu::{self, Interpreter, Suspicion, Translator, Trust};
+use crate::record::{FileIdentity, Proof};
+use crate::snapshot::Snapshot;
+use crate::target::Target;
+
+/// Something that is wrong with a handler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// Another translator than QEMU holds the target.
+    OtherTranslator(Translator),
+    /// No `F`: the interpreter is looked for inside the container, where it is not.
+    NoFixBinary,
+    /// No `F`, and the interpreter is not there.
+    InterpreterMissing(String),
+    /// With `F`, and the file that the kernel holds cannot be looked at any more.
+    InterpreterDeleted(String),
+    /// The kernel holds another file than the one on disk now.
+    InterpreterStale,
+    /// It needs a loader and libraries, which a container does not have.
+    InterpreterDynamic(String),
+    /// It is no program for this host, or a QEMU for another platform.
+    InterpreterWrongMachine(String),
+    /// Others than root could change it.
+    InterpreterWritable(Suspicion),
+    /// It does not belong to root.
+    InterpreterOwner(Suspicion),
+    /// Whether others could change it cannot be seen.
+    InterpreterTrustUnknown(String),
+    /// The interpreter's name demands `P`, and it is missing.
+    WrongFlags,
+    /// `C`: setuid programs gain their owner's rights, and the configuration does not ask for it.
+    Credentials,
+}
+
+impl Defect {
+    /// Whether a handler with it is none that counts as good. The others are only reported.
+    pub fn is_blocking(&self) -> bool {
+        !matches!(self, Self::Credentials | Self::InterpreterTrustUnknown(_))
+    }
+}
+
+/// Where a handler comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "path")]
+pub enum Origin {
+    /// This program registered it, or its fragment did at boot.
+    Ours,
+    /// A fragment that a package installed.
+    Distribution(PathBuf),
+    /// A fragment in /etc or /run that somebody else wrote.
+    Administrator(PathBuf),
+    /// The database of binfmt-support.
+    BinfmtSupport,
+    /// Nothing that is on this host.
+    Foreign,
+}
+
+/// Whether the file that the kernel holds is the one on disk now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Currency {
+    /// It is, by our own record of the registration or by a process that was seen.
+    Current,
+    /// It is not.
+    Stale,
+    /// There is no evidence.
+    Unknown,
+    /// Without `F` the kernel holds no file.
+    NotHeld,
+}
+
+/// One handler and what is wrong with it.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// The handler.
+    pub entry: Entry,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Whether the kernel holds the file that is on disk; `Unknown` for a future boot.
+    pub currency: Currency,
+    /// What is wrong with it.
+    pub defects: Vec<Defect>,
+}
+
+impl Standing {
+    /// Whether nothing is wrong with it that keeps it from working in every container.
+    pub fn is_good(&self) -> bool {
+        !self.defects.iter().any(Defect::is_blocking)
+    }
+}
+
+/// What is proven of a target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum Proven {
+    /// A container ran, through the handler that wins now.
+    Yes {
+        /// How long ago, in seconds.
+        seconds_ago: u64,
+    },
+    /// It ran, but longer ago than counts.
+    Expired {
+        /// How long ago, in seconds.
+        seconds_ago: u64,
+    },
+    /// It ran, and something that mattered has changed since.
+    Void {
+        /// What.
+        reason: String,
+    },
+    /// It was tried through the handler that wins now, and failed.
+    Failed {
+        /// Runtimes and what each said.
+        reason: String,
+    },
+    /// It was never tried.
+    Never,
+}
+
+/// What was seen of one target.
+#[derive(Clone, Debug)]
+pub struct Look<'a> {
+    /// The target.
+    pub target: &'a Target,
+    /// The handler that runs its programs now.
+    pub winner: Option<Standing>,
+    /// A handler that would be good, but a newer one wins.
+    pub shadowed: Option<String>,
+    /// Further enabled handlers for the same programs, which do not win.
+    pub others: Vec<String>,
+    /// A disabled handler for it, where no enabled one is.
+    pub disabled: Option<&'a Entry>,
+    /// An entry that has the conventional name and is for other programs.
+    pub name_taken_by: Option<&'a Entry>,
+    /// The handler that will run its programs after the next boot, as far as files tell.
+    pub boot: Option<Standing>,
+    /// The fragment of the conventional name, whoever wrote it.
+    pub fragment: Option<&'a Fragment>,
+    /// What is proven.
+    pub proven: Proven,
+}
+
+impl<'a> Look<'a> {
+    /// Looks at `target`. `boot_table` is what [`boot_table`] gives.
+    pub fn new(snapshot: &'a Snapshot, boot_table: &[Entry], target: &'a Target) -> Self {
+        let entries = snapshot.kernel.table().map_or(&[][..], |table| &table.entries);
+        let matching: Vec<&Entry> = entries.iter().filter(|e| target.heads.iter().any(|h| e.matches(h))).collect();
+        let enabled: Vec<&Entry> = matching.iter().copied().filter(|e| e.enabled).collect();
+        let winner = winner(snapshot, &enabled, target, true);
+        let good_behind = || {
+            let behind = enabled.iter().filter(|e| winner.as_ref().is_some_and(|w| w.entry.name != e.name));
+            behind.map(|e| stand(snapshot, target, e, true)).find(Standing::is_good)
+        };
+        let shadowed = winner.as_ref().filter(|w| !w.is_good()).and_then(|_| good_behind()).map(|good| good.entry.name);
+        let others = enabled.iter().map(|e| e.name.clone());
+        let others = others.filter(|name| winner.as_ref().is_some_and(|w| w.entry.name != *name)).collect();
+        let boot_enabled: Vec<&Entry> = boot_table.iter().collect();
+        let boot = self::winner(snapshot, &boot_enabled, target, false);
+        let fragment_name = format!("{}.conf", target.name);
+        let named = entries.iter().find(|e| e.name == target.name);
+        Self {
+            target,
+            proven: winner.as_ref().map_or(Proven::Never, |winner| proven(snapshot, target, winner)),
+            disabled: matching.first().copied().filter(|_| winner.is_none()),
+            name_taken_by: named.filter(|named| !target.heads.iter().any(|head| named.matches(head))),
+            fragment: snapshot.fragments.iter().find(|f| f.name == fragment_name),
+            winner,
+            shadowed,
+            others,
+            boot,
+        }
+    }
+
+    /// Whether its programs run in every container now, as far as can be judged without trying.
+    pub fn works_now(&self) -> bool {
+        self.winner.as_ref().is_some_and(Standing::is_good)
+    }
+
+    /// Whether they will after the next boot.
+    pub fn works_after_boot(&self) -> bool {
+        self.boot.as_ref().is_some_and(Standing::is_good)
+    }
+}
+
+/// The handler that runs the target's programs, judged. Where programs of its two kinds go to
+/// different handlers, one that is no good; none where one kind has no handler.
+fn winner(snapshot: &Snapshot, enabled: &[&Entry], target: &Target, now: bool) -> Option<Standing> {
+    let mut standings = Vec::new();
+    for head in &target.heads {
+        let entry = enabled.iter().find(|entry| entry.matches(head))?;
+        if standings.iter().all(|standing: &Standing| standing.entry.name != entry.name) {
+            standings.push(stand(snapshot, target, entry, now));
+        }
+    }
+    let bad = standings.iter().position(|standing| !standing.is_good()).unwrap_or(0);
+    (!standings.is_empty()).then(|| standings.swap_remove(bad))
+}
+
+/// The table that systemd and binfmt-support will make at the next boot, newest first.
+pub fn boot_table(snapshot: &Snapshot) -> Vec<Entry> {
+    let mut table: Vec<Entry> = Vec::new();
+    for rule in snapshot.fragments.iter().flat_map(|fragment| &fragment.content.rules) {
+        table.retain(|entry| entry.name != rule.name);
+        table.insert(0, Entry::of_rule(rule));
+    }
+    for rule in &snapshot.database {
+        if table.iter().all(|entry| entry.name != rule.name) {
+            table.insert(0, Entry::of_rule(rule));
+        }
+    }
+    table
+}
+
+/// Judges `entry` as a handler for `target`; `now` as the kernel shows it, else as it will be.
+pub fn stand(snapshot: &Snapshot, target: &Target, entry: &Entry, now: bool) -> Standing {
+    let origin = origin_of(snapshot, entry);
+    let currency = if now { currency_of(snapshot, target, entry) } else { Currency::Unknown };
+    let mut defects = Vec::new();
+    if let Some(translator) = Translator::of_entry(&entry.name, &entry.interpreter) {
+        defects.push(Defect::OtherTranslator(translator));
+    }
+    if let Some(rule) = entry.rule() {
+        defects.extend(vet(snapshot, target, &rule));
+    }
+    if currency == Currency::Stale {
+        defects.push(Defect::InterpreterStale);
+    }
+    if entry.flags.credentials && !may_have_credentials(snapshot, target) {
+        defects.push(Defect::Credentials);
+    }
+    Standing { entry: entry.clone(), origin, currency, defects }
+}
+
+fn may_have_credentials(snapshot: &Snapshot, target: &Target) -> bool {
+    snapshot.config.credentials || target.rule.as_ref().is_some_and(|rule| rule.flags.credentials)
+}
+
+/// What speaks against registering `rule` for `target`, the flag `C` left aside.
+pub fn vet(snapshot: &Snapshot, target: &Target, rule: &Rule) -> Vec<Defect> {
+    let mut defects = Vec::new();
+    if !rule.flags.fix_binary {
+        defects.push(Defect::NoFixBinary);
+    }
+    if qemu::needs_preserve_argv0(&rule.interpreter) && !rule.flags.preserve_argv0 {
+        defects.push(Defect::WrongFlags);
+    }
+    match snapshot.interpreters.get(&rule.interpreter) {
+        Some(Ok(interpreter)) => vet_interpreter(snapshot, target, interpreter, &mut defects),
+        Some(Err(why)) if rule.flags.fix_binary => defects.push(Defect::InterpreterDeleted(why.clone())),
+        Some(Err(why)) => defects.push(Defect::InterpreterMissing(why.clone())),
+        None => defects.push(Defect::InterpreterTrustUnknown("it was not looked at".to_owned())),
+    }
+    defects
+}
+
+fn vet_interpreter(snapshot: &Snapshot, target: &Target, interpreter: &Interpreter, defects: &mut Vec<Defect>) {
+    let native = &snapshot.facts.native;
+    let own = native.first().map_or_else(|| snapshot.facts.machine.clone(), |p| p.to_string());
+    match &interpreter.program {
+        None => defects.push(Defect::InterpreterWrongMachine("it is no ELF program".to_owned())),
+        Some(program) => {
+            if !program.runs_on.is_some_and(|p| native.contains(&p)) {
+                let found = program.runs_on.map_or("an unknown platform".to_owned(), ToString::to_string);
+                defects.push(Defect::InterpreterWrongMachine(format!("it is a program for {found}, not for {own}")));
+            }
+            if let Some(loader) = &program.loader {
+                defects.push(Defect::InterpreterDynamic(loader.clone()));
+            }
+        }
+    }
+    if !interpreter.executable {
+        defects.push(Defect::InterpreterWrongMachine("it has no permission to be executed".to_owned()));
+    }
+    let emulates = qemu::target_of(&interpreter.resolved).or_else(|| qemu::target_of(&interpreter.path));
+    if let (Some(platform), Some(emulates)) = (target.platform, emulates)
+        && platform.qemu != emulates
+    {
+        defects.push(Defect::InterpreterWrongMachine(format!("it is QEMU for {emulates}, not for {}", platform.qemu)));
+    }
+    match &interpreter.trust {
+        Trust::Safe => {}
+        Trust::Writable(why) => defects.push(Defect::InterpreterWritable(why.clone())),
+        Trust::Owned(why) => defects.push(Defect::InterpreterOwner(why.clone())),
+        Trust::Unknown(why) => defects.push(Defect::InterpreterTrustUnknown(why.clone())),
+    }
+}
+
+/// Where an entry comes from: our own record first, then the files that could have made it.
+pub fn origin_of(snapshot: &Snapshot, entry: &Entry) -> Origin {
+    if is_recorded(snapshot, entry) {
+        return Origin::Ours;
+    }
+    let makes = |rule: &&Rule| rule.name == entry.name && entry.does_what(rule);
+    for fragment in &snapshot.fragments {
+        if fragment.content.rules.iter().any(|rule| makes(&rule)) {
+            return match () {
+                () if fragment.content.ours => Origin::Ours,
+                () if fragment.is_vendors() => Origin::Distribution(fragment.path.clone()),
+                () => Origin::Administrator(fragment.path.clone()),
+            };
+        }
+    }
+    let overridden = snapshot.fragments.iter().flat_map(|fragment| &fragment.overridden);
+    if let Some(made) = overridden.into_iter().find(|o| o.content.rules.iter().any(|rule| makes(&rule))) {
+        return Origin::Distribution(made.path.clone());
+    }
+    if snapshot.database.iter().any(|rule| makes(&rule)) {
+        return Origin::BinfmtSupport;
+    }
+    Origin::Foreign
+}
+
+/// Whether this very entry is one that this program registered.
+pub fn is_recorded(snapshot: &Snapshot, entry: &Entry) -> bool {
+    let Some(registration) = snapshot.registrations.entries.get(&entry.name) else { return false };
+    let same_rule = Rule::parse(&registration.rule).is_ok_and(|rule| entry.does_what(&rule));
+    same_rule && (registration.inode == entry.inode || registration.inode == 0)
+}
+
+fn file_on_disk<'s>(snapshot: &'s Snapshot, path: &Path) -> Option<&'s FileIdentity> {
+    snapshot.interpreters.get(path)?.as_ref().ok().map(|interpreter| &interpreter.identity)
+}
+
+/// Judges from evidence alone: our record of the registration, or a process that was seen running
+/// through this very entry.
+fn currency_of(snapshot: &Snapshot, target: &Target, entry: &Entry) -> Currency {
+    if !entry.flags.fix_binary {
+        return Currency::NotHeld;
+    }
+    let recorded = snapshot.registrations.entries.get(&entry.name);
+    let recorded = recorded.filter(|r| r.inode == entry.inode && r.inode != 0).and_then(|r| r.interpreter.as_ref());
+    let proof = snapshot.proofs.get(&target.subject).filter(|proof| is_of_this_entry(snapshot, proof, entry));
+    let seen = proof.filter(|p| p.entry_inode == entry.inode && p.entry_inode != 0);
+    let held = recorded.or_else(|| seen.and_then(|proof| proof.interpreter.as_ref()));
+    match (held, file_on_disk(snapshot, &entry.interpreter)) {
+        (Some(held), Some(disk)) if held.is_same(disk) => Currency::Current,
+        (Some(_), Some(_)) => Currency::Stale,
+        _ => Currency::Unknown,
+    }
+}
+
+fn is_of_this_entry(snapshot: &Snapshot, proof: &Proof, entry: &Entry) -> bool {
+    proof.boot_id == snapshot.facts.boot_id
+        && proof.kernel_release == snapshot.facts.kernel_release
+        && entry.rule().is_some_and(|rule| rule.to_string() == proof.entry)
+}
+
+/// What the last self-test says of the handler that wins now.
+fn proven(snapshot: &Snapshot, target: &Target, winner: &Standing) -> Proven {
+    let Some(proof) = snapshot.proofs.get(&target.subject) else { return Proven::Never };
+    let void = |reason: &str| Proven::Void { reason: reason.to_owned() };
+    if proof.boot_id != snapshot.facts.boot_id {
+        return void("the host has been booted since");
+    }
+    if !is_of_this_entry(snapshot, proof, &winner.entry) {
+        return void("another handler is registered now");
+    }
+    let disk = file_on_disk(snapshot, &winner.entry.interpreter);
+    let same_file = match (&proof.interpreter, disk) {
+        (Some(seen), Some(disk)) => seen.is_same(disk),
+        _ => false,
+    };
+    let same_entry = proof.entry_inode == winner.entry.inode;
+    if !proof.results.iter().any(|result| result.passed) {
+        if !same_entry {
+            return void("the handler has been registered anew since it failed");
+        }
+        let reasons: Vec<_> = proof.results.iter().map(|r| format!("{}: {}", r.runtime, r.reason)).collect();
+        return Proven::Failed { reason: reasons.join("; ") };
+    }
+    if proof.interpreter.is_none() {
+        return void("the interpreter that ran it could not be seen");
+    }
+    if !same_file {
+        return void("the interpreter has been replaced since");
+    }
+    let seconds_ago = snapshot.boot_seconds.saturating_sub(proof.boot_seconds);
+    if seconds_ago > snapshot.config.proof_max_age.as_secs() {
+        return Proven::Expired { seconds_ago };
+    }
+    if let Some(failed) = proof.results.iter().find(|result| !result.passed) {
+        return Proven::Failed { reason: format!("{}: {}", failed.runtime, failed.reason) };
+    }
+    Proven::Yes { seconds_ago }
+}

@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The plan: which actions would make every target work, now and after the next boot, and take
+//! back what is no longer wanted.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::look::{Defect, Look, Origin, is_recorded, vet};
+use crate::binfmt::entry::Entry;
+use crate::binfmt::fragment::{self, Fragment};
+use crate::binfmt::rule::{Flags, Rule};
+use crate::host::Confinement;
+use crate::platform::Platform;
+use crate::qemu;
+use crate::snapshot::{Kernel, Snapshot};
+use crate::target::Target;
+
+/// What a run is allowed and asked to do, beyond the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// The platforms that the run is limited to; empty for everything that is wanted.
+    pub only: Vec<&'static Platform>,
+    /// Displace other translators, and handlers of others that have the `C` flag.
+    pub take_over: bool,
+    /// Change the kernel's table even in a container or chroot, and go on where it would refuse.
+    pub force: bool,
+}
+
+/// How a rule comes into the kernel's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Manner {
+    /// Under a name that is free.
+    New,
+    /// In the place of an entry of that name, without a moment in which programs would not run.
+    Exchange,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "action")]
+pub enum Action {
+    /// Mount binfmt_misc, which loads the kernel's module where it is one.
+    Mount,
+    /// Turn handlers on as a whole.
+    EnableAll,
+    /// Register a rule.
+    Register {
+        /// The rule.
+        rule: Rule,
+        /// How.
+        manner: Manner,
+        /// What it replaces and `remove` gives back.
+        displaced: Option<Rule>,
+    },
+    /// Enable an entry that is disabled.
+    Enable {
+        /// Its name.
+        name: String,
+    },
+    /// Remove an entry of ours, and give back what it had replaced.
+    Retire {
+        /// Its name.
+        name: String,
+        /// What to register in its place.
+        restore: Option<Rule>,
+    },
+    /// Register a rule of the distribution again, that a fragment of ours had overridden.
+    Restore {
+        /// The rule.
+        rule: Rule,
+    },
+    /// Disable an entry that captures the host's own programs.
+    DisableCapturing {
+        /// Its name.
+        name: String,
+    },
+    /// Write a fragment of ours.
+    WriteFragment {
+        /// Where.
+        path: PathBuf,
+        /// What it restores at boot.
+        rule: Rule,
+    },
+    /// Withdraw a fragment of ours.
+    RemoveFragment {
+        /// Where it is.
+        path: PathBuf,
+    },
+}
+
+/// An action, for what, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// What to do.
+    #[serde(flatten)]
+    pub action: Action,
+    /// The target that it is for; none for the host as a whole.
+    pub subject: Option<String>,
+    /// Why, in one sentence.
+    pub why: String,
+}
+
+/// A target that no step can make work, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmet {
+    /// The target.
+    pub subject: String,
+    /// The id of the finding that tells it.
+    pub id: &'static str,
+    /// Why, in one sentence.
+    pub message: String,
+    /// What to do.
+    pub advice: String,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The steps, in their order.
+    pub steps: Vec<Step>,
+    /// What cannot be done.
+    pub unmet: Vec<Unmet>,
+}
+
+impl Plan {
+    fn push(&mut self, subject: Option<&str>, action: Action, why: impl Into<String>) {
+        self.steps.push(Step { action, subject: subject.map(str::to_owned), why: why.into() });
+    }
+}
+
+/// The name under which a rule of ours stands where the conventional one is not to be had, and in
+/// while the conventional one is exchanged. It is not `qemu-*`, which other tools flush.
+pub fn stand_in(name: &str) -> String {
+    format!("persist-{}", name.strip_prefix("qemu-").unwrap_or(name))
+}
+
+/// The rule that a target should have, and whether a fragment of others restores it at boot.
+fn desired(snapshot: &Snapshot, look: &Look<'_>) -> Result<Rule, Unmet> {
+    let target = look.target;
+    let fits = |rule: &Rule| {
+        let credentials = rule.flags.credentials && !snapshot.config.credentials && target.rule.is_none();
+        !credentials && vet(snapshot, target, rule).iter().all(|defect| !defect.is_blocking() && !is_doubt(defect))
+    };
+    let configured = snapshot.config.interpreters.iter().find(|(platform, _)| Some(*platform) == target.platform);
+    if let Some(rule) = &target.rule {
+        return if fits(rule) { Ok(rule.clone()) } else { Err(refuse(snapshot, target, rule)) };
+    }
+    if let Some((_, path)) = configured {
+        let rule = make_rule(snapshot, target, path);
+        return if fits(&rule) { Ok(rule) } else { Err(refuse(snapshot, target, &rule)) };
+    }
+    let others = snapshot.fragments.iter().filter(|fragment| !fragment.content.ours);
+    let overridden = snapshot.fragments.iter().flat_map(|f| &f.overridden).map(|o| &o.content);
+    let written = others.map(|fragment| &fragment.content).chain(overridden).flat_map(|content| &content.rules);
+    let named = |rule: &&Rule| rule.name == target.name && target.heads.iter().all(|head| rule.pattern.matches(head));
+    if let Some(rule) = written.filter(named).find(|rule| fits(rule)) {
+        return Ok(rule.clone());
+    }
+    let Some(platform) = target.platform else { return Err(no_qemu(snapshot, target)) };
+    let rules = qemu::candidates(platform).map(|path| make_rule(snapshot, target, &path));
+    if let Some(rule) = rules.iter().find(|rule| fits(rule)) {
+        return Ok(rule.clone());
+    }
+    let present = |rule: &&Rule| snapshot.interpreters.get(&rule.interpreter).is_some_and(Result::is_ok);
+    Err(match rules.iter().find(present) {
+        Some(rule) => refuse(snapshot, target, rule),
+        None => no_qemu(snapshot, target),
+    })
+}
+
+/// Whether a defect leaves open whether the interpreter is safe: enough not to register it.
+fn is_doubt(defect: &Defect) -> bool {
+    matches!(defect, Defect::InterpreterTrustUnknown(_))
+}
+
+fn make_rule(snapshot: &Snapshot, target: &Target, interpreter: &Path) -> Rule {
+    let flags = Flags {
+        preserve_argv0: qemu::needs_preserve_argv0(interpreter),
+        open_binary: true,
+        credentials: snapshot.config.credentials,
+        fix_binary: true,
+    };
+    Rule { name: target.name.clone(), pattern: target.pattern.clone(), interpreter: interpreter.to_owned(), flags }
+}
+
+fn refuse(snapshot: &Snapshot, target: &Target, rule: &Rule) -> Unmet {
+    let defects = vet(snapshot, target, rule);
+    let defect = defects.iter().find(|d| d.is_blocking() || is_doubt(d));
+    let (id, message, advice) = defect.map_or_else(
+        || ("credentials-flag", "its flag C is not asked for by the configuration".to_owned(), String::new()),
+        |defect| super::checks::describe_defect(snapshot, target, &rule.interpreter, defect),
+    );
+    Unmet { subject: target.subject.clone(), id, message, advice }
+}
+
+fn no_qemu(snapshot: &Snapshot, target: &Target) -> Unmet {
+    Unmet {
+        subject: target.subject.clone(),
+        id: "no-qemu",
+        message: format!("no QEMU that can run {} programs is installed", target.subject),
+        advice: super::advice::install_qemu(snapshot),
+    }
+}
+
+/// Makes the plan for what `looks` saw of the wanted targets.
+pub fn plan(snapshot: &Snapshot, looks: &[Look<'_>], wish: &Wish) -> Plan {
+    let mut plan = Plan::default();
+    let may_touch_kernel = snapshot.live && (wish.force || !is_confined(snapshot));
+    let table = snapshot.kernel.table().filter(|_| may_touch_kernel);
+    if may_touch_kernel && snapshot.kernel == Kernel::NotMounted && !looks.is_empty() {
+        plan.push(None, Action::Mount, "binfmt_misc is not mounted, so the kernel has no handlers");
+    }
+    if let Some(table) = table {
+        for entry in super::checks::capturing(snapshot) {
+            let why = "it captures the host's own programs, so that nothing can be started";
+            plan.push(None, Action::DisableCapturing { name: entry.name.clone() }, why);
+        }
+        if !table.enabled && !looks.is_empty() {
+            plan.push(None, Action::EnableAll, "handlers are turned off as a whole");
+        }
+    }
+    for look in looks.iter().filter(|look| look.target.is_among(&wish.only)) {
+        let desired = desired(snapshot, look);
+        plan_fragment(snapshot, look, desired.as_ref().ok(), &mut plan);
+        if table.is_some() {
+            plan_entry(snapshot, look, desired.as_ref(), wish, &mut plan);
+        }
+        if let Err(unmet) = desired {
+            let works = if snapshot.live { look.works_now() } else { look.works_after_boot() };
+            if !works {
+                plan.unmet.push(unmet);
+            }
+        }
+    }
+    plan_leftovers(snapshot, looks, wish, table.is_some(), &mut plan);
+    plan
+}
+
+/// Whether the kernel's table is that of a host around this process: in a chroot, and in a
+/// container that has no table of its own.
+pub fn is_confined(snapshot: &Snapshot) -> bool {
+    match snapshot.facts.confinement {
+        Confinement::None => false,
+        Confinement::Chroot => true,
+        Confinement::Container(_) => !snapshot.facts.user_namespace,
+    }
+}
+
+fn plan_entry(snapshot: &Snapshot, look: &Look<'_>, desired: Result<&Rule, &Unmet>, wish: &Wish, plan: &mut Plan) {
+    let target = look.target;
+    let subject = Some(target.subject.as_str());
+    let take_over = wish.take_over || snapshot.config.take_over;
+    if let Some(winner) = &look.winner {
+        let foreign_credentials = winner.defects.contains(&Defect::Credentials);
+        let overridable = matches!(winner.origin, Origin::Distribution(_) | Origin::Ours) || take_over;
+        if winner.is_good() && !(foreign_credentials && overridable) {
+            clear_stand_in(snapshot, look, plan);
+            return;
+        }
+        let translator = winner.defects.iter().find_map(|defect| match defect {
+            Defect::OtherTranslator(translator) => Some(translator.name()),
+            _ => None,
+        });
+        if let Some(name) = translator.filter(|_| !take_over) {
+            plan.unmet.push(Unmet {
+                subject: target.subject.clone(),
+                id: "other-translator",
+                message: format!("{name} runs {} programs here (entry {})", target.subject, winner.entry.name),
+                advice: "To let QEMU run them instead, which works in every container: \
+                         `sudo qemu-persist apply --take-over`."
+                    .to_owned(),
+            });
+            return;
+        }
+    }
+    let Ok(desired) = desired else { return };
+    let table = snapshot.kernel.table();
+    let why = super::checks::why_not_working(look);
+    let same = |entry: &Entry| !entry.enabled && entry.does_what(desired) && entry.name == desired.name;
+    // A disabled entry may hold another file than the one on disk; only our record can tell.
+    if let Some(entry) = look.disabled.filter(|entry| same(entry) && is_current(snapshot, target, entry)) {
+        plan.push(subject, Action::Enable { name: entry.name.clone() }, why);
+        return;
+    }
+    let Some(holder) = table.and_then(|table| table.entry(&desired.name)) else {
+        plan.push(subject, Action::Register { rule: desired.clone(), manner: Manner::New, displaced: None }, why);
+        return;
+    };
+    if may_displace(snapshot, target, holder) {
+        let given_back = holder.rule().filter(|rule| rule != desired && !is_ours(snapshot, holder));
+        let displaced = given_back.or_else(|| displaced_before(snapshot, &holder.name));
+        plan.push(subject, Action::Register { rule: desired.clone(), manner: Manner::Exchange, displaced }, why);
+        return;
+    }
+    let name = stand_in(&desired.name);
+    let taken = table.is_some_and(|table| table.entry(&name).is_some());
+    let manner = if taken { Manner::Exchange } else { Manner::New };
+    let why = format!("{why}; the name {} is left to its holder", desired.name);
+    plan.push(subject, Action::Register { rule: desired.renamed(name), manner, displaced: None }, why);
+}
+
+fn is_current(snapshot: &Snapshot, target: &Target, entry: &Entry) -> bool {
+    super::look::stand(snapshot, target, entry, true).currency != super::look::Currency::Stale
+}
+
+fn displaced_before(snapshot: &Snapshot, name: &str) -> Option<Rule> {
+    let text = snapshot.registrations.entries.get(name)?.displaced.as_ref()?;
+    Rule::parse(text).ok()
+}
+
+fn is_ours(snapshot: &Snapshot, entry: &Entry) -> bool {
+    super::look::origin_of(snapshot, entry) == Origin::Ours
+}
+
+/// Whether the holder of the conventional name may be replaced: it is for the same programs, and
+/// could be registered again, since its interpreter is there.
+fn may_displace(snapshot: &Snapshot, target: &Target, holder: &Entry) -> bool {
+    let reachable = !holder.flags.fix_binary
+        || snapshot.interpreters.get(&holder.interpreter).is_some_and(Result::is_ok)
+        || is_ours(snapshot, holder);
+    target.heads.iter().any(|head| holder.matches(head)) && reachable
+}
+
+/// A stand-in that a run left behind, where the conventional entry is good without it.
+fn clear_stand_in(snapshot: &Snapshot, look: &Look<'_>, plan: &mut Plan) {
+    let name = stand_in(&look.target.name);
+    let Some(entry) = snapshot.kernel.table().and_then(|table| table.entry(&name)) else { return };
+    let wins = look.winner.as_ref().is_some_and(|winner| winner.entry.name == name);
+    if !wins && is_recorded(snapshot, entry) {
+        let why = "it stood in while the handler was exchanged, and is needed no more";
+        plan.push(Some(&look.target.subject), Action::Retire { name, restore: None }, why);
+    }
+}
+
+fn plan_fragment(snapshot: &Snapshot, look: &Look<'_>, desired: Option<&Rule>, plan: &mut Plan) {
+    let target = look.target;
+    let subject = Some(target.subject.as_str());
+    let path = fragment::path_of(&target.name);
+    let ours = look.fragment.filter(|fragment| fragment.content.ours);
+    let foreign = look.fragment.filter(|fragment| fragment.is_administrators());
+    let vendors = vendors_rule(look.fragment).filter(|rule| desired == Some(rule));
+    match (ours, desired) {
+        (Some(_), _) if vendors.is_some() => {
+            let why = "the distribution's own fragment is good, so ours is not needed";
+            plan.push(subject, Action::RemoveFragment { path }, why);
+        }
+        (Some(ours), None) if !look.works_after_boot() => {
+            let _ = ours;
+            let why = "the interpreter that it names is no good any more";
+            plan.push(subject, Action::RemoveFragment { path }, why);
+        }
+        (Some(ours), Some(rule)) if ours.content.rules != [rule.clone()] => {
+            let why = "it names another rule than the one that is wanted";
+            plan.push(subject, Action::WriteFragment { path, rule: rule.clone() }, why);
+        }
+        (None, Some(rule)) if foreign.is_none() && !restored_at_boot(snapshot, look) => {
+            let why = "no file in binfmt.d restores a good handler at boot";
+            plan.push(subject, Action::WriteFragment { path, rule: rule.clone() }, why);
+        }
+        _ => {}
+    }
+}
+
+/// Whether the files of others restore a handler at boot with which nothing is to be mended.
+fn restored_at_boot(snapshot: &Snapshot, look: &Look<'_>) -> bool {
+    let Some(boot) = &look.boot else { return false };
+    let mended = boot.defects.contains(&Defect::Credentials) && matches!(boot.origin, Origin::Distribution(_));
+    let translator = boot.defects.iter().any(|d| matches!(d, Defect::OtherTranslator(_)));
+    let left_alone = translator && !snapshot.config.take_over;
+    (boot.is_good() && !mended) || left_alone
+}
+
+/// The rule of the distribution's own fragment of that name, whether ours overrides it or not.
+fn vendors_rule(fragment: Option<&Fragment>) -> Option<Rule> {
+    let fragment = fragment?;
+    let overridden = fragment.overridden.iter().map(|o| &o.content);
+    let own = fragment.is_vendors().then_some(&fragment.content);
+    own.into_iter().chain(overridden).find_map(|content| content.rules.first().cloned())
+}
+
+/// Takes back what is ours and no longer wanted.
+fn plan_leftovers(snapshot: &Snapshot, looks: &[Look<'_>], wish: &Wish, kernel: bool, plan: &mut Plan) {
+    let why = "nothing that is wanted needs it any more";
+    let wanted = |name: &str| looks.iter().any(|look| look.target.name == name || stand_in(&look.target.name) == name);
+    let meant = |name: &str| wish.only.is_empty() || wish.only.iter().any(|p| p.handler_name() == name);
+    for fragment in snapshot.fragments.iter().filter(|fragment| fragment.content.ours) {
+        let name = fragment.name.trim_end_matches(".conf");
+        if wanted(name) || !meant(name) {
+            continue;
+        }
+        plan.push(None, Action::RemoveFragment { path: fragment.path.clone() }, why);
+        let restore = vendors_rule(Some(fragment));
+        let held = snapshot.kernel.table().is_some_and(|table| table.entry(name).is_some());
+        if let Some(rule) = restore.filter(|_| kernel && !held) {
+            let why = "the distribution's own handler, which ours had overridden";
+            plan.push(None, Action::Restore { rule }, why);
+        }
+    }
+    let entries = snapshot.kernel.table().filter(|_| kernel).map_or(&[][..], |table| &table.entries);
+    for entry in entries.iter().filter(|entry| is_ours(snapshot, entry)) {
+        let base = entry.name.strip_prefix("persist-").map_or(entry.name.clone(), |rest| format!("qemu-{rest}"));
+        if wanted(&entry.name) || !meant(&base) {
+            continue;
+        }
+        let fragment = snapshot.fragments.iter().find(|f| f.name == format!("{}.conf", entry.name));
+        let vendors = vendors_rule(fragment);
+        // What the distribution would have registered itself is not taken away.
+        if vendors.as_ref().is_some_and(|rule| entry.enabled && entry.does_what(rule)) {
+            continue;
+        }
+        let restore = displaced_before(snapshot, &entry.name).or(vendors);
+        plan.push(None, Action::Retire { name: entry.name.clone(), restore }, why);
+    }
+}
