@@ -54,27 +54,12 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     Ok(report.exit_code)
 }
 
-/// Refuses what would not be obeyed, before anything is changed.
-fn examine(snapshot: &Snapshot, wish: &Wish) -> Result<(), Failure> {
-    for platform in &wish.only {
-        if snapshot.targets.iter().any(|target| target.platform == Some(*platform)) {
-            continue;
-        }
-        return Err(Failure::Usage(if snapshot.facts.native.contains(platform) {
-            format!("{platform} is what this host runs by itself: it is never registered")
-        } else {
-            format!("{platform} is not wanted by the configuration: `sudo qemu-persist enable {platform}`")
-        }));
-    }
-    Ok(())
-}
-
 fn take(root: &Root, wish: &Wish) -> anyhow::Result<Snapshot> {
     let (snapshot, error) = Snapshot::take(root, false);
     if let Some(error) = error {
         return Err(Failure::Config(error).into());
     }
-    examine(&snapshot, wish)?;
+    super::refuse_unwanted(&snapshot, &wish.only)?;
     Ok(snapshot)
 }
 

@@ -19,6 +19,7 @@ use crate::config::ConfigError;
 use crate::files::Root;
 use crate::platform::Platform;
 use crate::report::Screen;
+use crate::snapshot::Snapshot;
 
 /// Wrong usage (`EX_USAGE`, sysexits.h).
 pub const USAGE: u8 = 64;
@@ -107,6 +108,20 @@ impl Failure {
 pub fn open_root(root: Option<&PathBuf>) -> Result<Root, Failure> {
     let Some(path) = root else { return Ok(Root::live()) };
     Root::image(path).map_err(|e| Failure::Usage(format!("--root {}: {e}", path.display())))
+}
+
+/// Refuses to be limited to platforms that are not wanted.
+///
+/// # Errors
+/// [`Failure::Usage`], which says how to want it.
+pub fn refuse_unwanted(snapshot: &Snapshot, platforms: &[&'static Platform]) -> Result<(), Failure> {
+    let wanted = |platform: &Platform| snapshot.targets.iter().any(|target| target.platform == Some(platform));
+    let Some(platform) = platforms.iter().find(|platform| !wanted(platform)) else { return Ok(()) };
+    Err(Failure::Usage(if snapshot.facts.native.contains(platform) {
+        format!("{platform} is what this host runs by itself: it is never registered")
+    } else {
+        format!("{platform} is not wanted by the configuration: `sudo qemu-persist enable {platform}`")
+    }))
 }
 
 /// Reads a platform from the command line.

@@ -1,20 +1,79 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Not yet.
+//! `qemu-persist remove`.
 
+use std::path::{Path, PathBuf};
+
+use super::Failure;
+use crate::apply::{Lock, apply};
+use crate::assess::assess;
+use crate::assess::plan::Wish;
+use crate::config::Config;
+use crate::files::Root;
+use crate::record;
 use crate::report::Screen;
+use crate::report::changes::{self, Report};
+use crate::snapshot::Snapshot;
 
-/// What can be given with it.
+/// What can be given with `remove`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Say what would be taken back, and change nothing (exit 1 where something would)
+    #[arg(long)]
+    pub check: bool,
     /// One JSON object on stdout
     #[arg(long)]
     pub json: bool,
+    /// Work on the system image below DIR instead of the running system
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Change the kernel's handlers even from a container or chroot
+    #[arg(long)]
+    pub force: bool,
 }
 
-/// Runs it and gives the exit code.
+/// Everything there is, with nothing wanted of it. The configuration is not read: a broken one is
+/// no reason to stay.
+fn take(root: &Root) -> Snapshot {
+    let mut snapshot = Snapshot::with_config(root, Config::default(), false);
+    snapshot.targets.clear();
+    snapshot
+}
+
+/// Runs `remove` and gives the exit code.
 ///
 /// # Errors
-/// Not yet.
-pub fn run(_args: &Args, _screen: &mut Screen) -> anyhow::Result<u8> {
-    anyhow::bail!("not written yet")
+/// No permission, a lock that is held, and those of writing.
+pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
+    let root = super::open_root(args.root.as_ref())?;
+    let wish = Wish { force: args.force, ..Wish::default() };
+    let snapshot = take(&root);
+    let assessment = assess(&snapshot, &wish);
+    if args.check {
+        let mut report = Report::planned(&assessment, &snapshot);
+        report.changed |= !snapshot.removed;
+        report.exit_code = u8::from(report.changed);
+        changes::show(&report, args.json, screen)?;
+        return Ok(report.exit_code);
+    }
+    if root.is_live() && !nix::unistd::geteuid().is_root() && (!snapshot.removed || !assessment.plan.steps.is_empty()) {
+        return Err(Failure::permission("taking handlers back").into());
+    }
+    let _lock = Lock::take(&root)?;
+    let already = snapshot.removed;
+    // First the record, so that nobody registers again what is taken back now.
+    if !already {
+        root.write_whole(Path::new(record::REMOVED), b"Nothing is wanted since `qemu-persist remove`.\n")?;
+    }
+    let snapshot = take(&root);
+    let plan = assess(&snapshot, &wish).plan;
+    let outcome = apply(&root, &snapshot, &plan);
+    let snapshot = take(&root);
+    let mut report = Report::done(&outcome, &assess(&snapshot, &wish), &snapshot);
+    report.changed |= !already;
+    report.exit_code = if report.failed.is_empty() { 0 } else { 2 };
+    changes::show(&report, args.json, screen)?;
+    if !args.json && !already {
+        screen.line("Nothing is wanted any more, and stays so until `sudo qemu-persist apply`.")?;
+    }
+    Ok(report.exit_code)
 }

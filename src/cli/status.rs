@@ -1,20 +1,43 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Not yet.
+//! `qemu-persist status`.
 
+use std::path::PathBuf;
+
+use crate::assess::assess;
+use crate::assess::plan::Wish;
+use crate::host::dpkg;
+use crate::platform::Platform;
 use crate::report::Screen;
+use crate::report::status::{self, Report};
+use crate::snapshot::Snapshot;
 
-/// What can be given with it.
+/// What can be given with `status`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// One JSON object on stdout
     #[arg(long)]
     pub json: bool,
+    /// Only these of the platforms that are wanted
+    #[arg(long, value_name = "PLATFORM", num_args = 1.., value_parser = super::parse_platform)]
+    pub platform: Vec<&'static Platform>,
+    /// Look at the system image below DIR instead of the running system
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
 }
 
-/// Runs it and gives the exit code.
+/// Runs `status` and gives the exit code.
 ///
 /// # Errors
-/// Not yet.
-pub fn run(_args: &Args, _screen: &mut Screen) -> anyhow::Result<u8> {
-    anyhow::bail!("not written yet")
+/// A platform that is not wanted, a `--root` that is none, and those of writing.
+pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
+    let root = super::open_root(args.root.as_ref())?;
+    // A broken configuration is a finding here, since a health check has to answer.
+    let (mut snapshot, _error) = Snapshot::take(&root, true);
+    super::refuse_unwanted(&snapshot, &args.platform)?;
+    snapshot.targets.retain(|target| target.is_among(&args.platform));
+    let wish = Wish { only: args.platform.clone(), ..Wish::default() };
+    let assessment = assess(&snapshot, &wish);
+    let report = Report::new(&snapshot, assessment, |path| dpkg::package_of(&root, path));
+    status::show(&report, args.json, screen)?;
+    Ok(report.exit_code)
 }

@@ -1,20 +1,56 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Not yet.
+//! `qemu-persist enable` and `qemu-persist disable`.
 
+use std::path::PathBuf;
+
+use super::{Failure, apply};
+use crate::apply::Lock;
+use crate::assess::plan::Wish;
+use crate::config::{Config, dropin};
+use crate::host::Facts;
+use crate::platform::Platform;
 use crate::report::Screen;
+use crate::report::changes;
 
-/// What can be given with it.
+/// What can be given with `enable` and `disable`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// The platforms, such as linux/riscv64
+    #[arg(required = true, value_name = "PLATFORM", value_parser = super::parse_platform)]
+    pub platforms: Vec<&'static Platform>,
     /// One JSON object on stdout
     #[arg(long)]
     pub json: bool,
+    /// Work on the system image below DIR instead of the running system
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Change the kernel's handlers even from a container or chroot
+    #[arg(long)]
+    pub force: bool,
 }
 
-/// Runs it and gives the exit code.
+/// Wants the platforms, or no longer, and applies that. Gives the exit code.
 ///
 /// # Errors
-/// Not yet.
-pub fn run(_args: &Args, _wanted: bool, _screen: &mut Screen) -> anyhow::Result<u8> {
-    anyhow::bail!("not written yet")
+/// A platform that the host runs itself, a broken configuration, no permission, a held lock.
+pub fn run(args: &Args, wanted: bool, screen: &mut Screen) -> anyhow::Result<u8> {
+    let root = super::open_root(args.root.as_ref())?;
+    let facts = Facts::read(&root);
+    if let Some(native) = args.platforms.iter().find(|p| wanted && facts.native.contains(p)) {
+        let what = format!("{native} is what this host runs by itself: it is never registered");
+        return Err(Failure::Usage(what).into());
+    }
+    Config::load(&root).map_err(Failure::Config)?;
+    if root.is_live() && !nix::unistd::geteuid().is_root() {
+        return Err(Failure::permission("changing what is wanted").into());
+    }
+    let changed = {
+        let _lock = Lock::take(&root)?;
+        let (enable, disable): (&[_], &[_]) = if wanted { (&args.platforms, &[]) } else { (&[], &args.platforms) };
+        dropin::write_toggle(&root, enable, disable)?
+    };
+    let mut report = apply::perform(&root, &Wish { force: args.force, ..Wish::default() })?;
+    report.changed |= changed;
+    changes::show(&report, args.json, screen)?;
+    Ok(report.exit_code)
 }

@@ -116,3 +116,21 @@ impl Facts {
 }
 
 const PLACEHOLDER_NATIVE: [&str; 2] = ["amd64", "386"];
+
+/// A package and its version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// Temporary.
+pub mod dpkg {
+    use super::Package;
+    /// Temporary.
+    pub fn package_of(_root: &crate::files::Root, _path: &std::path::Path) -> Option<Package> {
+        None
+    }
+}

@@ -2,6 +2,7 @@
 //! Showing what was found: one file per form, and the screen they are written to.
 
 pub mod changes;
+pub mod status;
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};

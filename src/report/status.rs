@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The health of a host: every wanted platform, and what was found.
+
+use std::io;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::{Screen, Tone, escape};
+use crate::assess::Assessment;
+use crate::assess::look::{Currency, Look, Origin, Proven, Standing};
+use crate::binfmt::rule::Flags;
+use crate::finding::{self, Finding, Severity};
+use crate::host::Package;
+use crate::snapshot::Snapshot;
+
+/// What `status` tells.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The version of this form.
+    pub schema: u32,
+    /// `ok`, `warning`, `critical` or `unknown`.
+    pub verdict: &'static str,
+    /// The exit code that goes with it.
+    pub exit_code: u8,
+    /// The host's own architecture, as `uname -m` says it.
+    pub machine: String,
+    /// Whether handlers are on as a whole; none where the table cannot be seen.
+    pub enabled: Option<bool>,
+    /// Every platform that is wanted.
+    pub platforms: Vec<PlatformReport>,
+    /// What was found.
+    pub findings: Vec<Finding>,
+}
+
+/// What is told of one platform or handler.
+#[derive(Debug, Serialize)]
+pub struct PlatformReport {
+    /// `linux/amd64`, or a handler's name.
+    pub subject: String,
+    /// `ok`, `warning`, `critical` or `unknown`: the worst of its findings.
+    pub verdict: &'static str,
+    /// The handler that runs its programs now.
+    pub handler: Option<HandlerReport>,
+    /// The handler that will after the next boot; none for none.
+    pub at_boot: Option<BootReport>,
+    /// What is proven.
+    pub proof: Proven,
+}
+
+/// What is told of the handler that wins.
+#[derive(Debug, Serialize)]
+pub struct HandlerReport {
+    /// Its name in the kernel's table.
+    pub entry: String,
+    /// The interpreter's path, as it was registered.
+    pub interpreter: PathBuf,
+    /// Where that leads; none where it is gone.
+    pub resolved: Option<PathBuf>,
+    /// The package that it belongs to, and its version, from dpkg's database.
+    pub package: Option<Package>,
+    /// The flags.
+    pub flags: Flags,
+    /// Whether the kernel runs the file that is on disk now.
+    pub interpreter_on_disk: Currency,
+    /// Where the handler comes from.
+    pub origin: Origin,
+}
+
+/// What is told of the next boot.
+#[derive(Debug, Serialize)]
+pub struct BootReport {
+    /// The interpreter that it will have.
+    pub interpreter: PathBuf,
+    /// Where the handler comes from.
+    pub origin: Origin,
+    /// Whether it is good.
+    pub good: bool,
+}
+
+/// The word for the worst of some findings.
+fn verdict<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> &'static str {
+    match findings.into_iter().map(|f| f.severity).max() {
+        None | Some(Severity::Note) => "ok",
+        Some(Severity::Unknown) => "unknown",
+        Some(Severity::Warning) => "warning",
+        Some(Severity::Critical) => "critical",
+    }
+}
+
+impl Report {
+    /// What is to be told of `snapshot`. `package_of` finds the package of a file.
+    pub fn new(
+        snapshot: &Snapshot,
+        assessment: Assessment<'_>,
+        package_of: impl Fn(&std::path::Path) -> Option<Package>,
+    ) -> Self {
+        let host_wide: Vec<_> = assessment.findings.iter().filter(|f| f.subject.is_none()).cloned().collect();
+        let platforms = assessment.looks.iter().map(|look| {
+            let own = assessment.findings.iter().filter(|f| f.subject.as_ref() == Some(&look.target.subject));
+            let worst = own.chain(host_wide.iter().filter(|f| BREAKS_ALL.contains(&f.id)));
+            PlatformReport {
+                subject: look.target.subject.clone(),
+                verdict: verdict(worst),
+                handler: look.winner.as_ref().map(|w| HandlerReport::new(snapshot, w, &package_of)),
+                at_boot: look.boot.as_ref().map(BootReport::new),
+                proof: proof_of(look),
+            }
+        });
+        Self {
+            schema: 1,
+            platforms: platforms.collect(),
+            verdict: verdict(&assessment.findings),
+            exit_code: finding::exit_code(&assessment.findings),
+            machine: snapshot.facts.machine.clone(),
+            enabled: snapshot.kernel.table().map(|table| table.enabled),
+            findings: assessment.findings,
+        }
+    }
+}
+
+/// Findings of the host as a whole with which no platform works.
+const BREAKS_ALL: [&str; 9] = [
+    "native-captured",
+    "globally-off",
+    "not-mounted",
+    "binfmt-missing",
+    "reboot-pending",
+    "masked-namespace",
+    "table-unreadable",
+    "unsupported-host",
+    "config-invalid",
+];
+
+fn proof_of(look: &Look<'_>) -> Proven {
+    look.proven.clone()
+}
+
+impl HandlerReport {
+    fn new(
+        snapshot: &Snapshot,
+        standing: &Standing,
+        package_of: &impl Fn(&std::path::Path) -> Option<Package>,
+    ) -> Self {
+        let entry = &standing.entry;
+        let resolved = snapshot.interpreters.get(&entry.interpreter).and_then(|i| i.as_ref().ok());
+        let resolved = resolved.map(|interpreter| interpreter.resolved.clone());
+        Self {
+            entry: entry.name.clone(),
+            interpreter: entry.interpreter.clone(),
+            package: resolved.as_deref().and_then(package_of),
+            resolved,
+            flags: entry.flags,
+            interpreter_on_disk: standing.currency,
+            origin: standing.origin.clone(),
+        }
+    }
+}
+
+impl BootReport {
+    fn new(standing: &Standing) -> Self {
+        Self {
+            interpreter: standing.entry.interpreter.clone(),
+            origin: standing.origin.clone(),
+            good: standing.is_good(),
+        }
+    }
+}
+
+fn tone(verdict: &str) -> Tone {
+    match verdict {
+        "ok" => Tone::Good,
+        "warning" => Tone::Warning,
+        "critical" => Tone::Bad,
+        _ => Tone::Unknown,
+    }
+}
+
+/// A time span in its largest unit.
+pub fn ago(seconds: u64) -> String {
+    let (number, unit) = match seconds {
+        0..=89 => (seconds, "second"),
+        90..=5399 => (seconds / 60, "minute"),
+        5400..=129_599 => (seconds / 3600, "hour"),
+        _ => (seconds / 86400, "day"),
+    };
+    format!("{number} {unit}{} ago", if number == 1 { "" } else { "s" })
+}
+
+fn origin(origin: &Origin) -> String {
+    match origin {
+        Origin::Ours => "qemu-persist".to_owned(),
+        Origin::Distribution(path) => format!("the distribution ({})", path.display()),
+        Origin::Administrator(path) => format!("the administrator ({})", path.display()),
+        Origin::BinfmtSupport => "binfmt-support".to_owned(),
+        Origin::Foreign => "elsewhere: no file on this host registers it".to_owned(),
+    }
+}
+
+fn proof(proven: &Proven) -> String {
+    match proven {
+        Proven::Yes { seconds_ago } => format!("a container ran {}", ago(*seconds_ago)),
+        Proven::Expired { seconds_ago } => format!("a container ran {}, which is too long", ago(*seconds_ago)),
+        Proven::Void { reason } => format!("none that counts: {reason}"),
+        Proven::Failed { .. } => "the last self-test failed".to_owned(),
+        Proven::Never => "none".to_owned(),
+    }
+}
+
+/// Shows the health of the host.
+///
+/// # Errors
+/// Those of writing.
+pub fn show(report: &Report, json: bool, screen: &mut Screen) -> io::Result<()> {
+    if json {
+        return screen.json(report);
+    }
+    for platform in &report.platforms {
+        show_platform(platform, screen)?;
+    }
+    if !report.platforms.is_empty() && !report.findings.is_empty() {
+        screen.line("")?;
+    }
+    for finding in &report.findings {
+        super::finding(finding, screen)?;
+    }
+    screen.line("")?;
+    let word = screen.tint(tone(report.verdict), report.verdict);
+    screen.line(format!("Verdict: {word}"))
+}
+
+const INDENT: usize = 13;
+
+fn show_platform(platform: &PlatformReport, screen: &mut Screen) -> io::Result<()> {
+    let subject = escape(&platform.subject);
+    let word = screen.tint(tone(platform.verdict), platform.verdict);
+    screen.line(format!("{} {word}", screen.tint(Tone::Strong, &subject)))?;
+    let mut row = |label: &str, text: &str| {
+        let first = format!("  {label:<w$}", w = INDENT - 2);
+        screen.paragraph(&first, INDENT, &escape(text))
+    };
+    let Some(handler) = &platform.handler else {
+        row("handler", "none")?;
+        return Ok(());
+    };
+    row("handler", &format!("{}, flags {}", handler.entry, handler.flags))?;
+    row("interpreter", &handler.interpreter.display().to_string())?;
+    let on_disk = match handler.interpreter_on_disk {
+        Currency::Current => "the file on disk",
+        Currency::Stale => "an older file than the one on disk",
+        Currency::Unknown => "not known whether the file on disk",
+        Currency::NotHeld => "opened anew at every start",
+    };
+    let version = match &handler.package {
+        Some(package) => format!("{} {}; {on_disk}", package.name, package.version),
+        None => format!("no package's; {on_disk}"),
+    };
+    row("version", &version)?;
+    row("from", &origin(&handler.origin))?;
+    let boot = platform.at_boot.as_ref().map_or("nothing restores it".to_owned(), |boot| {
+        let what = if boot.good { "restored by" } else { "a handler that is no good, by" };
+        format!("{what} {}", origin(&boot.origin))
+    });
+    row("at boot", &boot)?;
+    row("proof", &proof(&platform.proof))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_told_in_their_largest_unit() {
+        for (seconds, text) in [
+            (0, "0 seconds ago"),
+            (1, "1 second ago"),
+            (90, "1 minute ago"),
+            (7200, "2 hours ago"),
+            (200_000, "2 days ago"),
+        ] {
+            assert_eq!(ago(seconds), text);
+        }
+    }
+}
