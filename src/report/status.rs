@@ -229,7 +229,7 @@ pub fn show(report: &Report, json: bool, screen: &mut Screen) -> io::Result<()> 
     screen.line(format!("Verdict: {word}"))
 }
 
-const INDENT: usize = 13;
+const INDENT: usize = 15;
 
 fn show_platform(platform: &PlatformReport, screen: &mut Screen) -> io::Result<()> {
     let subject = escape(&platform.subject);
