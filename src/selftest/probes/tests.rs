@@ -11,7 +11,7 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/selftest/probes")
 }
 
-/// Where the command `name` is, or a line that says why the test is skipped.
+/// Where the command `name` is; if nowhere, a line says that the test is skipped.
 fn find_command(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
@@ -197,7 +197,7 @@ fn each_lives_until_its_input_ends() {
         assert_eq!(parse_answer(line.as_bytes(), "held").as_deref(), Ok(probe.platform.uname));
         std::thread::sleep(std::time::Duration::from_millis(50));
         assert!(child.try_wait().unwrap().is_none(), "{}: it does not wait", probe.platform);
-        // Dropped by wait(), which closes it.
+        // wait() closes the child's standard input first.
         assert_eq!(child.wait().unwrap().code(), Some(status::ANSWERED), "{}", probe.platform);
     }
 }
