@@ -160,6 +160,30 @@ fn each_says_under_qemu_what_its_platform_says() {
     }
 }
 
+/// QEMU up to 9.0 can be told to act as if the host's pages were larger (`-p`).
+#[test]
+fn each_runs_where_the_host_has_large_pages() {
+    for probe in &IDENTITY {
+        for size in ["16384", "65536"] {
+            // QEMU 7.2 cannot run any 32-bit ARM program then: its vector page wraps around the
+            // end of the guest's addresses (page_set_flags: Assertion `end - 1 <= GUEST_ADDR_MAX').
+            if probe.platform.oci == "arm" && size == "65536" {
+                continue;
+            }
+            let Some(qemu) = find_qemu(probe.platform) else { continue };
+            let mut command = limited(&qemu);
+            command.args(["-p", size]).arg(file(probe)).arg("large").env_clear();
+            let output = command.stdin(Stdio::null()).output().unwrap();
+            if String::from_utf8_lossy(&output.stderr).contains("cannot change host page size") {
+                eprintln!("skipped: this QEMU knows no other page size than the host's");
+                return;
+            }
+            let machine = parse_answer(&output.stdout, "large");
+            assert_eq!(machine.as_deref(), Ok(probe.platform.uname), "{} with {size}: {output:?}", probe.platform);
+        }
+    }
+}
+
 #[test]
 fn each_deals_with_the_nonce_and_with_an_output_that_is_closed() {
     for probe in &IDENTITY {
