@@ -1,4 +1,109 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Not yet.
+//! Writes the man pages, dated as asked for, and the shell completions into a directory, from the
+//! command line's own definition: the same definition and date give the same bytes.
 
-fn main() {}
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use clap::{Command, CommandFactory as _};
+use clap_complete::Shell;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+use qemu_persist::cli::Cli;
+
+/// What is left in `$?`, by verb: the first word after `qemu-persist`.
+const EXIT_CODES: [(&[&str], &[(&str, &str)]); 3] = [
+    (
+        &["status", "selftest", "host"],
+        &[
+            ("0", "All is well."),
+            ("1", "A warning: it works, and something asks for attention."),
+            ("2", "Critical: a wanted platform does not work, or the configuration is broken."),
+            ("3", "Unknown: it could not be found out."),
+            ("64", "Wrong usage."),
+        ],
+    ),
+    (
+        &["apply", "remove", "enable", "disable"],
+        &[
+            ("0", "Done, or with --check: nothing to do."),
+            ("1", "With --check: there is something to do."),
+            ("2", "A wanted platform failed; the others are done. With --check: it cannot be done."),
+            ("64", "Wrong usage."),
+            ("77", "Root is needed; nothing was changed."),
+            ("78", "The configuration is broken; nothing was changed."),
+        ],
+    ),
+    (
+        &["config"],
+        &[("0", "The configuration is sound."), ("64", "Wrong usage."), ("78", "The configuration is broken.")],
+    ),
+];
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let [folder, date] = arguments.as_slice() else { bail!("usage: qemu-persist-assets DIRECTORY YYYY-MM-DD") };
+    let folder = Path::new(folder);
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
+    write_pages(&command, date, &folder.join("man"))?;
+    write_completions(&folder.join("completions"))
+}
+
+/// Writes a page for `command` and one for each command below it.
+fn write_pages(command: &Command, date: &str, folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
+    let file = folder.join(format!("{name}.1"));
+    let page = render_page(command, &name, date).with_context(|| file.display().to_string())?;
+    fs::write(&file, page).with_context(|| file.display().to_string())?;
+    command.get_subcommands().filter(|c| !c.is_hide_set()).try_for_each(|c| write_pages(c, date, folder))
+}
+
+/// The page of one command: what clap knows of it, then exit status and neighbours.
+fn render_page(command: &Command, name: &str, date: &str) -> anyhow::Result<Vec<u8>> {
+    let source = concat!("qemu-persist ", env!("CARGO_PKG_VERSION"));
+    let man = Man::new(command.clone()).title(name).date(date).source(source).manual("qemu-persist");
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut page)?;
+    }
+    if command.get_after_long_help().or(command.get_after_help()).is_some() {
+        man.render_extra_section(&mut page)?;
+    }
+    let mut tail = Roff::new();
+    if let Some(verb) = name.split('-').nth(2) {
+        let (_, codes) = EXIT_CODES.iter().find(|(verbs, _)| verbs.contains(&verb)).context("exit codes unknown")?;
+        tail.control("SH", ["EXIT STATUS"]);
+        for (code, meaning) in *codes {
+            tail.control("TP", ["4"]).text([bold(*code)]).text([roman(*meaning)]);
+        }
+    }
+    tail.control("SH", ["SEE ALSO"]);
+    let others = [("qemu-persist", "(1), "), ("qemu-persist.toml", "(5), "), ("qemu-persistd", "(8), ")];
+    for (other, section) in others.iter().filter(|(other, _)| *other != name) {
+        tail.control("BR", [*other, *section]);
+    }
+    tail.control("BR", ["binfmt.d", "(5)"]);
+    tail.to_writer(&mut page)?;
+    Ok(page)
+}
+
+/// Writes the completions, named as each shell looks for them.
+fn write_completions(folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let names = [(Shell::Bash, "qemu-persist"), (Shell::Zsh, "_qemu-persist"), (Shell::Fish, "qemu-persist.fish")];
+    for (shell, name) in names {
+        let mut text = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "qemu-persist", &mut text);
+        let file = folder.join(name);
+        fs::write(&file, text).with_context(|| file.display().to_string())?;
+    }
+    Ok(())
+}

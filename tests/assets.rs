@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The man pages and the completions: there is one for every verb, and their readers accept them.
+#![cfg(feature = "assets")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::CommandFactory as _;
+use qemu_persist::cli::Cli;
+
+fn write_assets(folder: &Path) {
+    let status =
+        Command::new(env!("CARGO_BIN_EXE_qemu-persist-assets")).arg(folder).arg("2026-11-23").status().unwrap();
+    assert!(status.success());
+}
+
+fn list(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+fn read_all(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = ["man", "completions"].map(|sub| list(&folder.join(sub))).concat();
+    files.iter().map(|f| (f.strip_prefix(folder).unwrap().to_owned(), fs::read(f).unwrap())).collect()
+}
+
+/// What `program` says of `file` on its standard error, or none where there is no such program.
+fn complaints(program: &str, arguments: &[&str], file: &Path) -> Option<String> {
+    let output =
+        Command::new(program).args(arguments).arg(file).env("LC_ALL", "C.UTF-8").env("MANWIDTH", "80").output();
+    let Ok(output) = output else {
+        eprintln!("skipped: {program} is not installed, which checks {}", file.display());
+        return None;
+    };
+    assert!(output.status.success(), "{program} {}: {}", file.display(), String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn every_verb_has_a_man_page() {
+    let folder = tempfile::tempdir().unwrap();
+    write_assets(folder.path());
+    for verb in Cli::command().get_subcommands() {
+        let page = folder.path().join(format!("man/qemu-persist-{}.1", verb.get_name()));
+        let text = fs::read_to_string(&page).unwrap_or_else(|e| panic!("{}: {e}", page.display()));
+        assert!(text.contains("EXIT STATUS") && text.contains("2026-11-23"), "{}", page.display());
+    }
+}
+
+#[test]
+fn man_pages_raise_no_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    write_assets(folder.path());
+    let written_by_hand = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/man");
+    for page in [list(&folder.path().join("man")), list(&written_by_hand)].concat() {
+        // As lintian does it.
+        let arguments = ["--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z"];
+        assert_eq!(complaints("man", &arguments, &page).unwrap_or_default(), "", "{}", page.display());
+    }
+}
+
+#[test]
+fn shells_can_read_the_completions() {
+    let folder = tempfile::tempdir().unwrap();
+    write_assets(folder.path());
+    for (shell, name) in [("bash", "qemu-persist"), ("zsh", "_qemu-persist"), ("fish", "qemu-persist.fish")] {
+        let file = folder.path().join("completions").join(name);
+        assert_eq!(complaints(shell, &["-n"], &file).unwrap_or_default(), "", "{}", file.display());
+    }
+}
+
+#[test]
+fn the_same_date_gives_the_same_bytes() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write_assets(one.path());
+    write_assets(two.path());
+    assert_eq!(read_all(one.path()), read_all(two.path()));
+}
