@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# Installs what the tests need and runs everything: sudo tests/run.sh [--quick]
+# --quick leaves out the licence check, the packages and lintian.
+#
+# QEMU_PERSIST_TEST_ROOT=1 tells the tests that they run as root of the machine itself: those that start container
+# engines do it in namespaces and folders of their own, and end them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. packaging/toolchain.sh
+
+[[ $# == 0 || $* == --quick ]] || fail 64 "unknown arguments: $*" "sudo $0 [--quick]"
+((EUID == 0)) || fail 77 "the tests need root: engines, packages" "sudo $0${1:+ $1}"
+quick=${1-}
+
+# Runs a command as the step `name`, and says how long it took.
+run() {
+    local name=$1 start=$SECONDS
+    step "$name"
+    current=$name
+    "${@:2}"
+    printf '    %s: %d s\n' "$name" $((SECONDS - start))
+}
+
+# Tools and packages, where they are missing.
+prepare() {
+    install_missing qemu-user-static docker.io podman runc uidmap busybox-static shellcheck lintian man-db bash zsh fish \
+        systemd clang-19 lld-19 binutils gcc libc6-dev dpkg-dev ca-certificates git
+    need_cargo
+    if ! { cargo fmt --version && cargo clippy --version; } &>/dev/null; then
+        case $(release) in
+            12) install_missing rustfmt-web rust-web-clippy ;;
+            *) install_missing rustfmt rust-clippy ;;
+        esac
+    fi
+    need_tool cargo-nextest 0.9.100
+    [[ -n $quick ]] || need_tool cargo-deny 0.18.3
+}
+
+check_scripts() {
+    git ls-files -z '*.sh' .ci/run 'packaging/debian/p*' | xargs -0 shellcheck --external-sources
+}
+
+# Builds the package for this machine, and from amd64 for arm64 too, and looks at what came out.
+check_packages() {
+    local arch arches=("$(dpkg --print-architecture)")
+    [[ ${arches[0]} != amd64 ]] || arches+=(arm64)
+    rm -rf target/debian
+    for arch in "${arches[@]}"; do packaging/build-deb.sh --arch "$arch"; done
+    lintian --allow-root --fail-on error,warning target/debian/*.deb
+    [[ $arch == "${arches[0]}" ]] ||
+        qemu-aarch64-static -L /usr/aarch64-linux-gnu target/package/qemu-persist --version
+}
+
+clean_up() {
+    local code=$?
+    rm -rf --one-file-system "$TMPDIR"
+    ((${SUDO_UID:-0} == 0)) || chown -R "$SUDO_UID:$SUDO_GID" target
+    ((code == 0)) || printf '%s: failed: %s (exit code %d)\n' "$0" "$current" "$code" >&2
+}
+TMPDIR=$(mktemp -d /tmp/qemu-persist-tests.XXXXXX)
+export TMPDIR QEMU_PERSIST_TEST_ROOT=1
+trap clean_up EXIT
+
+run "what is missing" prepare
+run "format" cargo fmt --check
+run "shell scripts" check_scripts
+run "lints" cargo clippy --quiet --locked --all-targets --all-features -- -D warnings
+run "lints of the service" cargo clippy --quiet --locked --no-default-features --bin qemu-persistd -- -D warnings
+RUSTDOCFLAGS='-D warnings' run "documentation" cargo doc --quiet --locked --no-deps --all-features
+if [[ -z $quick ]]; then
+    run "licences" cargo deny --locked --all-features check bans licenses sources
+    run "packages" check_packages
+fi
+run "build of the tests" cargo nextest run --locked --all-features --no-run
+current=tests
+step "tests"
+cargo nextest run --locked --all-features --no-fail-fast
