@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A host of its own for every test: a user namespace with a real binfmt_misc that nobody else
-//! sees, and a small Debian-like file tree in memory that is its root.
+//! sees, and a small Debian-like file tree that is its root.
 //!
 //! It needs no root: run by root, it drops to an unprivileged user first. When the sandbox is
 //! dropped, its first process is killed, and with it everything in it, mounts included.
 
-#![allow(dead_code, reason = "every test program uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "a module of several test programs, each of which uses a part of it")]
+#![allow(clippy::print_stderr, clippy::must_use_candidate, reason = "tests say aloud why they are skipped")]
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
@@ -69,6 +70,12 @@ fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// Whether another user gets there.
+fn is_reachable(directory: &Path) -> bool {
+    let open = |path: &Path| std::fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o001 != 0);
+    directory.ancestors().all(open)
+}
+
 /// The loader and libraries that a program of this machine asks for.
 fn libraries(program: &Path) -> Vec<PathBuf> {
     let listed = Command::new("ldd").arg(program).output().expect("ldd");
@@ -91,31 +98,30 @@ impl Sandbox {
                 return Err(format!("{program} is not installed"));
             }
         }
-        let directory = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).map_err(|e| e.to_string())?;
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("chmod");
-        let source = directory.path().join("source");
-        fill(&source);
+        let drop_root = is_root() && is_reachable(directory.path());
         let root = directory.path().join("root");
-        std::fs::create_dir(&root).expect("a directory");
+        fill(&root, drop_root);
         let script = format!(
             "set -e
-            mount -t tmpfs -o mode=755 sandbox {root}
-            cp -a --no-preserve=ownership {source}/. {root}/
             cd {root}
-            mkdir -p proc dev tmp run/systemd/system var/lib old
-            chmod 1777 tmp
+            mount --bind . .
+            cd {root}
             touch dev/null && mount --bind /dev/null dev/null
+            mount --bind /usr/bin/qemu-aarch64-static opt/outside
             mount -t proc proc proc
             mount -t binfmt_misc binfmt_misc proc/sys/fs/binfmt_misc
+            mount -t tmpfs -o mode=755 run run
+            mkdir -p run/systemd/system
             pivot_root . old
             cd /
             umount -l old
-            echo ready $(sed -n 's/^NSpid:\\t\\([0-9]*\\).*/\\1/p' /proc/self/status)
+            echo ready
             exec sleep 100000",
             root = root.display(),
-            source = source.display(),
         );
-        let mut command = if is_root() {
+        let mut command = if drop_root {
             let mut command = Command::new("setpriv");
             let id = UNPRIVILEGED.to_string();
             command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "unshare"]);
@@ -142,11 +148,8 @@ impl Sandbox {
     fn enter(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.init.to_string(), "--user", "--mount", "--pid", "--net", "--ipc", "--uts"]);
-        command.args(["--root", "--wd", "--preserve-credentials"]);
-        if is_root() {
-            // The namespace's root is the unprivileged user outside.
-            command.retain_setuid();
-        }
+        // The namespace's root is an unprivileged user outside.
+        command.args(["--root", "--wd", "--setuid", "0", "--setgid", "0"]);
         command.arg("--").arg(program).args(arguments);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C");
         command
@@ -225,22 +228,6 @@ impl Sandbox {
     }
 }
 
-/// `nsenter` sets the user to the namespace's root by itself unless told to keep it, and root
-/// outside is nobody inside: so credentials are not preserved then.
-trait RetainSetuid {
-    fn retain_setuid(&mut self);
-}
-
-impl RetainSetuid for Command {
-    fn retain_setuid(&mut self) {
-        let arguments: Vec<_> = self.get_args().map(ToOwned::to_owned).collect();
-        let program = self.get_program().to_owned();
-        *self = Self::new(program);
-        self.args(arguments.into_iter().filter(|argument| argument != "--preserve-credentials"));
-        self.args(["--setuid", "0", "--setgid", "0"]);
-    }
-}
-
 impl Drop for Sandbox {
     fn drop(&mut self) {
         // unshare passes its own death on to the first process inside (--kill-child).
@@ -250,7 +237,7 @@ impl Drop for Sandbox {
 }
 
 /// Lays out the file tree.
-fn fill(tree: &Path) {
+fn fill(tree: &Path, drop_root: bool) {
     let program = Path::new(env!("CARGO_BIN_EXE_qemu-persist"));
     copy(program, tree, "/usr/bin/qemu-persist");
     for library in libraries(program) {
@@ -263,8 +250,8 @@ fn fill(tree: &Path) {
     copy(&probe, tree, "/opt/foreign");
     std::fs::set_permissions(tree.join("opt/foreign"), PermissionsExt::from_mode(0o755)).expect("chmod");
     for name in [
-        "sh", "cat", "ls", "cp", "mv", "rm", "mkdir", "ln", "mount", "umount", "chmod", "chown", "sleep", "echo", "touch",
-        "dd", "kill", "true", "sed", "test", "stat", "seq", "tee", "env", "su", "find", "wc", "sync", "head",
+        "sh", "cat", "ls", "cp", "mv", "rm", "mkdir", "ln", "mount", "umount", "chmod", "chown", "sleep", "echo",
+        "touch", "dd", "kill", "true", "sed", "test", "stat", "seq", "tee", "env", "su", "find", "wc", "sync", "head",
     ] {
         std::os::unix::fs::symlink("busybox", tree.join("bin").join(name)).expect("a link");
     }
@@ -279,9 +266,15 @@ fn fill(tree: &Path) {
     write("etc/os-release", "ID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n");
     write("etc/qemu-persist/config.toml", "platforms = [\"linux/arm64\"]\n");
     write("usr/lib/binfmt.d/qemu-aarch64.conf", &format!("{}\n", rule("qemu-aarch64", QEMU_P, "OPF")));
-    // Read by everybody, since the sandbox is made by another user than the tests'.
-    let status = Command::new("chmod").args(["-R", "a+rX"]).arg(tree).status().expect("chmod");
-    assert!(status.success());
+    for directory in ["proc", "dev", "tmp", "run", "var/lib", "old", "mnt"] {
+        std::fs::create_dir_all(tree.join(directory)).expect("a directory");
+    }
+    write("opt/outside", "");
+    if drop_root {
+        let owner = format!("{UNPRIVILEGED}:{UNPRIVILEGED}");
+        let status = Command::new("chown").args(["-hR", &owner]).arg(tree).status().expect("chown");
+        assert!(status.success());
+    }
 }
 
 /// What `status --json` said.
