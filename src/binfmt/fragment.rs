@@ -103,7 +103,7 @@ impl Fragment {
 
 /// Every fragment of `root`, in the order in which systemd reads them.
 pub fn read_all(root: &Root) -> Vec<Fragment> {
-    layers::scan(root, &DIRECTORIES, ".conf").into_iter().map(|file| read(root, file)).collect()
+    layers::scan(root, &DIRECTORIES, ".conf").files.into_iter().map(|file| read(root, file)).collect()
 }
 
 fn read(root: &Root, file: Layered) -> Fragment {
