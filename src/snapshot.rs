@@ -91,7 +91,7 @@ impl Snapshot {
             Err(error) => (Config::default(), Some(error)),
         };
         let mut snapshot = Self::with_config(root, config, honour_remove);
-        snapshot.config_error = error.as_ref().map(ToString::to_string);
+        snapshot.config_error = error.as_ref().map(ConfigError::summary);
         (snapshot, error)
     }
 

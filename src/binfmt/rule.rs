@@ -193,6 +193,15 @@ pub fn parse_bytes(text: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// Every byte as `\xNN`, which [`parse_bytes`] reads again.
+pub fn escape_bytes(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 4), |mut text, byte| {
+        let _ = write!(text, "\\x{byte:02x}");
+        text
+    })
+}
+
 impl Rule {
     /// Reads one rule, as it stands in a binfmt.d file or would be written to `register`.
     ///
@@ -282,17 +291,10 @@ impl fmt::Display for Rule {
     /// The form that `register` and binfmt.d take, every byte escaped, so that no byte of a magic
     /// can be a separator, a comment or a line's end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let escaped = |bytes: &[u8]| {
-            hex(bytes).as_bytes().chunks(2).fold(String::new(), |mut text, pair| {
-                text.push_str("\\x");
-                text.extend(pair.iter().map(|&b| char::from(b)));
-                text
-            })
-        };
         let Pattern { offset, magic, mask } = &self.pattern;
         let offset = if *offset == 0 { String::new() } else { offset.to_string() };
         let (name, interpreter, flags) = (&self.name, self.interpreter.display(), self.flags);
-        write!(f, ":{name}:M:{offset}:{}:{}:{interpreter}:{flags}", escaped(magic), escaped(mask))
+        write!(f, ":{name}:M:{offset}:{}:{}:{interpreter}:{flags}", escape_bytes(magic), escape_bytes(mask))
     }
 }
 

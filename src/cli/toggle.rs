@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::{Failure, apply};
 use crate::apply::Lock;
 use crate::assess::plan::Wish;
-use crate::config::{Config, dropin};
+use crate::config::dropin::{self, ToggleError};
 use crate::host::Facts;
 use crate::platform::Platform;
 use crate::report::Screen;
@@ -40,14 +40,16 @@ pub fn run(args: &Args, wanted: bool, screen: &mut Screen) -> anyhow::Result<u8>
         let what = format!("{native} is what this host runs by itself: it is never registered");
         return Err(Failure::Usage(what).into());
     }
-    Config::load(&root).map_err(Failure::Config)?;
     if root.is_live() && !nix::unistd::geteuid().is_root() {
         return Err(Failure::permission("changing what is wanted").into());
     }
     let changed = {
         let _lock = Lock::take(&root)?;
         let (enable, disable): (&[_], &[_]) = if wanted { (&args.platforms, &[]) } else { (&[], &args.platforms) };
-        dropin::write_toggle(&root, enable, disable)?
+        dropin::write_toggle(&root, &facts.native, enable, disable).map_err(|e| match e {
+            ToggleError::Config(e) => Failure::Config(e).into(),
+            other => anyhow::Error::from(other),
+        })?
     };
     let mut report = apply::perform(&root, &Wish { force: args.force, ..Wish::default() })?;
     report.changed |= changed;

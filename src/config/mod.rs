@@ -1,13 +1,41 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The configuration: what was written in layered TOML files, and what it means.
 
-use std::path::PathBuf;
+pub mod dropin;
+mod handler;
+mod problem;
+mod resolve;
+#[cfg(test)]
+mod tests;
+mod written;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::binfmt::rule::Rule;
+use crate::files::Root;
+use crate::layers;
 use crate::platform::Platform;
+pub use problem::{ConfigError, Place, Problem, Spot};
+use resolve::Source;
+
+/// Where configuration is looked for, the most important first.
+pub const DIRECTORIES: [&str; 4] =
+    ["/etc/qemu-persist", "/run/qemu-persist", "/usr/local/lib/qemu-persist", "/usr/lib/qemu-persist"];
+
+/// The main file, of which the first one counts.
+pub const MAIN_FILE: &str = "config.toml";
+
+/// Where drop-ins are looked for, the most important first.
+pub const DROP_IN_DIRECTORIES: [&str; 4] = [
+    "/etc/qemu-persist/config.toml.d",
+    "/run/qemu-persist/config.toml.d",
+    "/usr/local/lib/qemu-persist/config.toml.d",
+    "/usr/lib/qemu-persist/config.toml.d",
+];
 
 /// A handler beyond the known platforms, from a `[[handler]]` table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,6 +63,28 @@ pub enum Runtime {
     All,
 }
 
+impl Runtime {
+    /// Every value.
+    pub const ALL: [Self; 6] = [Self::Auto, Self::Builtin, Self::Docker, Self::Podman, Self::Nerdctl, Self::All];
+
+    /// Its name in the configuration and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Builtin => "builtin",
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+            Self::Nerdctl => "nerdctl",
+            Self::All => "all",
+        }
+    }
+
+    /// The one called `name`.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|runtime| runtime.name() == name)
+    }
+}
+
 /// What the configuration means, with every default filled in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Config {
@@ -60,30 +110,6 @@ pub struct Config {
     pub selftest_timeout: Duration,
 }
 
-impl Config {
-    /// Temporary.
-    pub fn wanted(&self, native: &[&'static Platform]) -> Vec<&'static Platform> {
-        let arm = native.iter().any(|p| p.oci == "arm64" || p.oci == "arm");
-        let auto: &[&str] = if arm { &["amd64", "386"] } else { &["arm64", "arm", "riscv64"] };
-        let auto = || auto.iter().filter_map(|n| Platform::named(n)).collect();
-        self.platforms.clone().unwrap_or_else(auto).into_iter().filter(|p| !native.contains(p)).collect()
-    }
-    /// Temporary.
-    pub fn refused(&self, _native: &[&'static Platform]) -> Vec<&'static Platform> {
-        Vec::new()
-    }
-    /// Temporary.
-    pub fn load(_root: &crate::files::Root) -> Result<Loaded, ConfigError> {
-        Ok(Loaded { config: Self::default() })
-    }
-}
-
-/// Temporary.
-pub struct Loaded {
-    /// Temporary.
-    pub config: Config,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -101,19 +127,106 @@ impl Default for Config {
     }
 }
 
-/// Why a configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ConfigError(pub String);
+/// What `"auto"` asks for on hosts of one family.
+const AUTO_ON_ARM: [&str; 2] = ["amd64", "386"];
+const AUTO_ON_X86: [&str; 3] = ["arm64", "arm", "riscv64"];
+const AUTO_ELSEWHERE: [&str; 2] = ["amd64", "arm64"];
+/// What it asks for on some host.
+const AUTO_ANYWHERE: [&str; 5] = ["amd64", "386", "arm64", "arm", "riscv64"];
 
-/// Temporary.
-pub mod dropin {
-    /// Temporary.
-    pub fn write_toggle(
-        _r: &crate::files::Root,
-        _e: &[&'static crate::platform::Platform],
-        _d: &[&'static crate::platform::Platform],
-    ) -> anyhow::Result<bool> {
-        Ok(false)
+/// A configuration, and where it comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// What it means.
+    pub config: Config,
+    /// The file that set each key, as a path of the tree. Keys are those of the files, with tables
+    /// as `selftest.timeout`, and one for each of `enable.amd64`, `disable.amd64`,
+    /// `interpreters.amd64` and `handler.NAME`. What no file sets is missing.
+    pub origins: BTreeMap<String, PathBuf>,
+    /// The files that were read, in that order, as paths of the tree.
+    pub files: Vec<PathBuf>,
+}
+
+impl Config {
+    /// Reads the configuration of `root`: the first `config.toml` of [`DIRECTORIES`], and then the
+    /// drop-ins of [`DROP_IN_DIRECTORIES`] in the order of their names. Later files win.
+    ///
+    /// # Errors
+    /// Everything that is wrong in any of the files, and what could not be read.
+    pub fn load(root: &Root) -> Result<Loaded, ConfigError> {
+        let (sources, problems) = read(root);
+        resolve::resolve(&sources, problems)
     }
+
+    /// Reads the configuration that these files, a path and a content each, make in this order.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_files<'c>(files: impl IntoIterator<Item = (&'c Path, &'c [u8])>) -> Result<Loaded, ConfigError> {
+        let source =
+            |(path, content): (&Path, &[u8])| Source { path: path.into(), shown: path.into(), content: content.into() };
+        resolve::resolve(&files.into_iter().map(source).collect::<Vec<_>>(), Vec::new())
+    }
+
+    /// Whether `platform` is asked for by name, in `platforms` or `enable`, and not disabled.
+    fn names(&self, platform: &'static Platform) -> bool {
+        let named = self.platforms.iter().flatten().chain(&self.enable).any(|p| *p == platform);
+        named && !self.disable.contains(&platform)
+    }
+
+    /// The platforms that are to work on a host that runs those of `native` by itself, which are
+    /// never among them.
+    pub fn wanted(&self, native: &[&'static Platform]) -> Vec<&'static Platform> {
+        let automatic = if self.platforms.is_none() { automatic(native) } else { Vec::new() };
+        let asked = self.platforms.iter().flatten().copied().chain(automatic).chain(self.enable.iter().copied());
+        let mut wanted = Vec::new();
+        for platform in asked {
+            if !wanted.contains(&platform) && !self.disable.contains(&platform) && !native.contains(&platform) {
+                wanted.push(platform);
+            }
+        }
+        wanted
+    }
+
+    /// The platforms of `native` that are asked for by name although the host runs them by itself.
+    pub fn refused(&self, native: &[&'static Platform]) -> Vec<&'static Platform> {
+        native.iter().copied().filter(|platform| self.names(platform)).collect()
+    }
+}
+
+/// What `"auto"` asks for on a host that runs the platforms of `native` by itself.
+fn automatic(native: &[&'static Platform]) -> Vec<&'static Platform> {
+    let runs = |names: &[&str]| native.iter().any(|p| names.contains(&p.oci));
+    let names: &[&str] = match () {
+        () if runs(&["arm64", "arm"]) => &AUTO_ON_ARM,
+        () if runs(&["amd64", "386"]) => &AUTO_ON_X86,
+        () => &AUTO_ELSEWHERE,
+    };
+    names.iter().filter_map(|name| Platform::named(name)).collect()
+}
+
+/// Reads the files of `root` that count, in their order, and tells what could not be read.
+fn read(root: &Root) -> (Vec<Source>, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let mut fail = |path: &Path, e: std::io::Error| {
+        problems.push(Problem::new(Place::whole(&root.outside(path)), format!("cannot be read: {e}")));
+    };
+    let mut paths = Vec::new();
+    match layers::first(root, &DIRECTORIES, MAIN_FILE) {
+        Ok(main) => paths.extend(main.filter(|path| !layers::is_dev_null(root, path))),
+        Err((path, e)) => fail(&path, e),
+    }
+    let scan = layers::scan(root, &DROP_IN_DIRECTORIES, ".toml");
+    paths.extend(scan.files.into_iter().filter(|file| !file.masked).map(|file| file.path));
+    for (path, e) in scan.errors {
+        fail(&path, e);
+    }
+    let mut sources = Vec::new();
+    for path in paths {
+        match root.read(&path) {
+            Ok(content) => sources.push(Source { shown: root.outside(&path), path, content }),
+            Err(e) => fail(&path, e),
+        }
+    }
+    (sources, problems)
 }
