@@ -2,6 +2,8 @@
 //! Showing what was found: one file per form, and the screen they are written to.
 
 pub mod changes;
+#[cfg(feature = "client")]
+pub mod config;
 pub mod status;
 
 use std::fmt::Write as _;
