@@ -66,8 +66,9 @@ const KEYS: [&str; 9] = [
 ];
 const SELFTEST_KEYS: [&str; 2] = ["runtime", "timeout"];
 
-/// Longer durations than this are mistakes, and would overflow clocks: a century.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+/// Longer durations than this are mistakes, and would overflow clocks: a hundred years as humantime
+/// counts them, of 365.25 days.
+const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
 
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
 
