@@ -18,7 +18,7 @@ use super::rule::Rule;
 pub const DIRECTORY: &str = "/proc/sys/fs/binfmt_misc";
 
 /// The file system's magic number (`BINFMTFS_MAGIC`, include/uapi/linux/magic.h).
-const BINFMTFS: FsType = FsType(0x4249_4e4d);
+pub(crate) const BINFMTFS: FsType = FsType(0x4249_4e4d);
 
 /// The kernel's table of handlers at one time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use crate::assess::assess;
 use crate::assess::plan::Wish;
-use crate::host::dpkg;
+use crate::host::Package;
+use crate::host::dpkg::Packages;
 use crate::platform::Platform;
 use crate::report::Screen;
 use crate::report::status::{self, Report};
@@ -37,7 +38,12 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     snapshot.targets.retain(|target| target.is_among(&args.platform));
     let wish = Wish { only: args.platform.clone(), ..Wish::default() };
     let assessment = assess(&snapshot, &wish);
-    let report = Report::new(&snapshot, assessment, |path| dpkg::package_of(&root, path));
+    let packages = Packages::of(&root);
+    let report = Report::new(&snapshot, assessment, |path| {
+        let name = packages.owner(path)?;
+        let version = packages.version(&name)?;
+        Some(Package { name, version })
+    });
     status::show(&report, args.json, screen)?;
     Ok(report.exit_code)
 }

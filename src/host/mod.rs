@@ -4,6 +4,24 @@
 //! [`Facts`] is what judging needs; it is read from files alone, in well under a millisecond, and
 //! starts no program.
 
+#[cfg(feature = "client")]
+pub mod command;
+mod confinement;
+#[cfg(feature = "client")]
+pub mod cpu;
+pub mod dpkg;
+#[cfg(feature = "client")]
+pub mod engines;
+#[cfg(feature = "client")]
+pub mod interpreters;
+mod kernel;
+pub mod mounts;
+#[cfg(feature = "client")]
+pub mod survey;
+mod userland;
+
+use std::path::Path;
+
 use serde::Serialize;
 
 use crate::files::Root;
@@ -21,6 +39,9 @@ pub enum KernelSupport {
     RebootPending,
     /// This kernel was built without it.
     Missing,
+    /// Nothing here says: the kernel takes modules, and no directory of modules is in sight, as in
+    /// a container.
+    Unknown,
     /// Not looked at: a system image.
     NotAsked,
 }
@@ -93,29 +114,57 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Reads the facts of the running host, or those of an image from its files alone.
+    /// Reads the facts of the running host, or those of an image from its files alone. What cannot
+    /// be read is empty, or as its field says.
     pub fn read(root: &Root) -> Self {
-        let _ = root;
-        let uname = nix::sys::utsname::uname().ok();
-        let machine = uname.as_ref().map(|u| u.machine().to_string_lossy().into_owned()).unwrap_or_default();
+        if root.is_live() { Self::of_host(root) } else { Self::of_image(root) }
+    }
+
+    /// Whether these are facts of the running host.
+    pub fn is_live(&self) -> bool {
+        self.kernel_support != KernelSupport::NotAsked
+    }
+
+    fn of_host(root: &Root) -> Self {
+        let kernel::Name { machine, release } = kernel::name();
+        let mounts = mounts::parse(&root.read_text(Path::new(mounts::MOUNTINFO)).unwrap_or_default());
         Self {
-            kernel_release: uname.map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default(),
-            boot_id: String::new(),
-            page_size: 4096,
-            userland: Platform::of_machine(&machine),
-            native: PLACEHOLDER_NATIVE.iter().filter_map(|n| Platform::named(n)).collect(),
+            boot_id: kernel::boot_id(),
+            page_size: kernel::page_size(),
+            userland: userland::platform(root),
+            native: kernel::native(&machine, &release),
+            distribution: userland::distribution(root),
+            confinement: confinement::read(),
+            user_namespace: confinement::in_user_namespace(),
+            etc: mounts::persistence(&mounts, &kernel::command_line(), Path::new("/etc")),
+            kernel_support: kernel::running_support(&release),
+            systemd: root.link_metadata(Path::new("/run/systemd/system")).is_ok_and(|m| m.is_dir()),
             machine,
-            distribution: Distribution::default(),
+            kernel_release: release,
+        }
+    }
+
+    /// An image's kernel and CPU are not known: both halves of its family count as native, since a
+    /// needless rule does harm and a missing one none.
+    fn of_image(root: &Root) -> Self {
+        let userland = userland::platform(root);
+        let systemd = ["/usr/lib/systemd/systemd", "/lib/systemd/systemd"];
+        Self {
+            machine: userland.map(|p| p.machines[0].to_owned()).unwrap_or_default(),
+            kernel_release: String::new(),
+            boot_id: String::new(),
+            page_size: 0,
+            userland,
+            native: userland.into_iter().flat_map(|own| std::iter::once(own).chain(kernel::sibling(own))).collect(),
+            distribution: userland::distribution(root),
             confinement: Confinement::None,
             user_namespace: false,
             etc: EtcPersistence::Persistent,
-            kernel_support: KernelSupport::Present,
-            systemd: false,
+            kernel_support: KernelSupport::NotAsked,
+            systemd: systemd.into_iter().any(|path| root.exists(Path::new(path))),
         }
     }
 }
-
-const PLACEHOLDER_NATIVE: [&str; 2] = ["amd64", "386"];
 
 /// A package and its version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -126,11 +175,37 @@ pub struct Package {
     pub version: String,
 }
 
-/// Temporary.
-pub mod dpkg {
-    use super::Package;
-    /// Temporary.
-    pub fn package_of(_root: &crate::files::Root, _path: &std::path::Path) -> Option<Package> {
-        None
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_images_facts_come_from_its_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::image(dir.path()).unwrap();
+        let write = |path: &str, content: &[u8]| root.write_whole(Path::new(path), content).unwrap();
+        let empty = Facts::read(&root);
+        assert_eq!((empty.userland, empty.machine.as_str(), empty.systemd), (None, "", false));
+        assert!(empty.native.is_empty());
+        write("/usr/bin/dpkg", &Platform::named("arm64").unwrap().sample_headers()[1]);
+        write("/etc/os-release", b"ID=debian\nVERSION_ID=\"13\"\n");
+        write("/usr/lib/systemd/systemd", b"");
+        write("/.dockerenv", b"");
+        write("/lib/modules/6.12/modules.builtin", b"kernel/fs/binfmt_misc.ko\n");
+        let facts = Facts::read(&root);
+        assert_eq!(facts.machine, "aarch64");
+        assert_eq!(facts.native.iter().map(|p| p.oci).collect::<Vec<_>>(), ["arm64", "arm"]);
+        assert_eq!((facts.kernel_release.as_str(), facts.boot_id.as_str(), facts.page_size), ("", "", 0));
+        assert_eq!(facts.distribution.version_id, "13");
+        assert_eq!(facts.kernel_support, KernelSupport::NotAsked);
+        assert_eq!((facts.confinement, facts.systemd), (Confinement::None, true));
+    }
+
+    #[test]
+    fn the_host_runs_its_own_programs() {
+        let facts = Facts::read(&Root::live());
+        assert!(!facts.machine.is_empty() && !facts.kernel_release.is_empty() && facts.page_size >= 4096);
+        assert_eq!(facts.boot_id.len(), 36);
+        assert!(facts.native.contains(&Platform::of_machine(std::env::consts::ARCH).unwrap()));
     }
 }

@@ -4,6 +4,9 @@
 pub mod changes;
 #[cfg(feature = "client")]
 pub mod config;
+#[cfg(feature = "client")]
+pub mod host;
+#[cfg(feature = "client")]
 pub mod status;
 
 use std::fmt::Write as _;

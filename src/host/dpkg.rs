@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which Debian package a file is from, read from dpkg's own files and without running it.
+//!
+//! Only packages whose names suggest emulators, translators or container engines are searched:
+//! that is what is asked for here, and reading every package's list would take a hundred times as
+//! long.
+
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
+
+use crate::files::Root;
+
+const INFO: &str = "/var/lib/dpkg/info";
+const STATUS: &str = "/var/lib/dpkg/status";
+const DIVERSIONS: &str = "/var/lib/dpkg/diversions";
+
+/// Parts of the names of packages that are searched.
+const RELEVANT: [&str; 10] =
+    ["qemu", "binfmt", "box64", "box86", "fex", "rosetta", "docker", "podman", "nerdctl", "containerd"];
+
+/// Directories that a system with merged /usr has twice.
+const MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+
+/// The packages of one tree. Files are read when first needed, and once.
+#[derive(Debug)]
+pub struct Packages<'a> {
+    root: &'a Root,
+    lists: OnceCell<Vec<(String, String)>>,
+    status: OnceCell<String>,
+}
+
+impl<'a> Packages<'a> {
+    /// Those that are installed in `root`.
+    pub fn of(root: &'a Root) -> Self {
+        Self { root, lists: OnceCell::new(), status: OnceCell::new() }
+    }
+
+    fn read(&self, path: &Path) -> String {
+        self.root.read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    fn lists(&self) -> &[(String, String)] {
+        self.lists.get_or_init(|| {
+            let names = self.root.list_unsorted(Path::new(INFO)).unwrap_or_default();
+            let relevant = |name: &str| RELEVANT.iter().any(|part| name.contains(part));
+            let package = |name: &std::ffi::OsString| {
+                name.to_str()?.strip_suffix(".list").filter(|name| relevant(name)).map(str::to_owned)
+            };
+            let content = |name: String| (self.read(&Path::new(INFO).join(format!("{name}.list"))), name);
+            names.iter().filter_map(package).map(content).map(|(files, name)| (name, files)).collect()
+        })
+    }
+
+    /// The package that the file `path` is from, following links: `qemu-user-static`, or with
+    /// its architecture where dpkg says it (`libc6:arm64`). None where no searched package has it, or
+    /// an administrator diverted it.
+    pub fn owner(&self, path: &Path) -> Option<String> {
+        let path = self.root.resolve(path).unwrap_or_else(|_| path.to_owned());
+        // Packages keep out of /usr/local (Debian policy 9.1.2).
+        if path.starts_with("/usr/local") {
+            return None;
+        }
+        let path = match diverted(&self.read(Path::new(DIVERSIONS)), &spellings(&path)) {
+            Diversion::None => path,
+            Diversion::From(original) => original,
+            Diversion::By(package) => return package,
+        };
+        let spellings = spellings(&path);
+        let holds = |files: &str| files.lines().any(|file| spellings.iter().any(|path| path == Path::new(file)));
+        self.lists().iter().find(|(_, files)| holds(files)).map(|(name, _)| name.clone())
+    }
+
+    /// The installed version of `package`, as dpkg says it: `1:7.2+dfsg-7+deb12u18`.
+    pub fn version(&self, package: &str) -> Option<String> {
+        let status = self.status.get_or_init(|| format!("\n{}", self.read(Path::new(STATUS))));
+        installed_version(status, package)
+    }
+}
+
+/// As [`Packages::owner`], for one file.
+pub fn owner(root: &Root, path: &Path) -> Option<String> {
+    Packages::of(root).owner(path)
+}
+
+/// As [`Packages::version`], for one package.
+pub fn version(root: &Root, package: &str) -> Option<String> {
+    Packages::of(root).version(package)
+}
+
+/// The paths by which a list may name `path`: a package may ship /bin/x, which is /usr/bin/x on a
+/// system with merged /usr, and the other way round.
+fn spellings(path: &Path) -> Vec<PathBuf> {
+    let mut spellings = vec![path.to_owned()];
+    let bare = path.strip_prefix("/usr").or_else(|_| path.strip_prefix("/")).unwrap_or(path);
+    let first = bare.components().next().and_then(|c| c.as_os_str().to_str());
+    if first.is_some_and(|first| MERGED.contains(&first)) {
+        let other = if path.starts_with("/usr") { Path::new("/") } else { Path::new("/usr") };
+        spellings.push(other.join(bare));
+    }
+    spellings
+}
+
+/// What dpkg-divert(1) did to a path.
+#[derive(Debug, PartialEq, Eq)]
+enum Diversion {
+    None,
+    /// The file was moved here from another path, under which its package lists it.
+    From(PathBuf),
+    /// The file that lay here was moved away, for that of a package or for a local one.
+    By(Option<String>),
+}
+
+/// Looks for a path in the content of dpkg's diversions file: three lines each, the path, where
+/// it was moved, and for which package (`:` for a local file).
+fn diverted(content: &str, spellings: &[PathBuf]) -> Diversion {
+    let is = |text: &str| spellings.iter().any(|path| path == Path::new(text));
+    let lines: Vec<_> = content.lines().collect();
+    for entry in lines.chunks_exact(3) {
+        if is(entry[0]) {
+            return Diversion::By(Some(entry[2].to_owned()).filter(|package| package != ":"));
+        }
+        if is(entry[1]) {
+            return Diversion::From(PathBuf::from(entry[0]));
+        }
+    }
+    Diversion::None
+}
+
+/// The version of `package` in the content of dpkg's status file, which starts with an empty line.
+fn installed_version(status: &str, package: &str) -> Option<String> {
+    let (name, architecture) = package.split_once(':').map_or((package, None), |(name, a)| (name, Some(a)));
+    let heading = format!("\nPackage: {name}\n");
+    status.match_indices(&heading).find_map(|(at, _)| {
+        let stanza = &status[at + 1..];
+        let stanza = stanza.split_once("\n\n").map_or(stanza, |(stanza, _)| stanza);
+        let field = |key: &str| stanza.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
+        let installed = field("Status").is_some_and(|status| status.ends_with(" installed"));
+        let right = architecture.is_none_or(|a| field("Architecture") == Some(a));
+        field("Version").filter(|_| installed && right).map(str::to_owned)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    const STATUS_TEXT: &str = "Package: qemu-user\nStatus: deinstall ok config-files\nVersion: 9\n\n\
+        Package: qemu-user-static\nStatus: install ok installed\nArchitecture: amd64\n\
+        Version: 1:7.2+dfsg-7\nDescription: text\n Version: 5\n\n\
+        Package: libfex\nStatus: install ok installed\nArchitecture: armhf\nVersion: 1\n\n\
+        Package: libfex\nStatus: install ok installed\nArchitecture: arm64\nVersion: 2\n";
+
+    fn tree() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::image(dir.path()).unwrap();
+        let write = |path: &str, text: &str| root.write_whole(Path::new(path), text.as_bytes()).unwrap();
+        write(STATUS, STATUS_TEXT);
+        write("/var/lib/dpkg/info/qemu-user-static.list", "/.\n/usr\n/usr/bin/qemu-arm-static\n/bin/qemu-old\n");
+        write("/var/lib/dpkg/info/qemu-user-static.md5sums", "");
+        write("/var/lib/dpkg/info/libfex:arm64.list", "/lib/libfex.so\n/usr/bin/FEX\n");
+        write("/var/lib/dpkg/info/coreutils.list", "/usr/bin/qemu-other\n");
+        write("/usr/bin/qemu-arm-static", "");
+        write("/usr/bin/qemu-old", "");
+        write("/usr/local/bin/qemu-arm", "");
+        symlink("usr/bin", dir.path().join("bin")).unwrap();
+        symlink("/usr/bin/qemu-arm-static", dir.path().join("usr/local/bin/link")).unwrap();
+        (dir, root)
+    }
+
+    #[test]
+    fn owners_are_found_by_every_name_of_a_file() {
+        let (_dir, root) = tree();
+        for (path, expected) in [
+            ("/usr/bin/qemu-arm-static", Some("qemu-user-static")),
+            ("/bin/qemu-arm-static", Some("qemu-user-static")),
+            ("/usr/local/bin/link", Some("qemu-user-static")),
+            ("/usr/bin/qemu-old", Some("qemu-user-static")),
+            ("/bin/qemu-old", Some("qemu-user-static")),
+            ("/usr/lib/libfex.so", Some("libfex:arm64")),
+            ("/usr/local/bin/qemu-arm", None),
+            ("/usr/bin/qemu", None),
+            ("/usr/bin", None),
+        ] {
+            assert_eq!(owner(&root, Path::new(path)).as_deref(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn diversions_are_followed() {
+        let (_dir, root) = tree();
+        let text = "/usr/bin/qemu-arm-static\n/usr/bin/qemu-arm-static.distrib\n:\n/usr/bin/FEX\n/usr/bin/FEX.real\nfex-wrap\n";
+        root.write_whole(Path::new(DIVERSIONS), text.as_bytes()).unwrap();
+        for (path, expected) in [
+            ("/usr/bin/qemu-arm-static", None),
+            ("/usr/bin/qemu-arm-static.distrib", Some("qemu-user-static")),
+            ("/usr/bin/FEX", Some("fex-wrap")),
+            ("/usr/bin/FEX.real", Some("libfex:arm64")),
+        ] {
+            assert_eq!(owner(&root, Path::new(path)).as_deref(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn versions_are_those_of_installed_packages() {
+        let (_dir, root) = tree();
+        for (package, expected) in [
+            ("qemu-user-static", Some("1:7.2+dfsg-7")),
+            ("qemu-user-static:amd64", Some("1:7.2+dfsg-7")),
+            ("libfex:arm64", Some("2")),
+            ("libfex:s390x", None),
+            ("qemu-user", None),
+            ("qemu", None),
+        ] {
+            assert_eq!(version(&root, package).as_deref(), expected, "{package}");
+        }
+        let empty = tempfile::tempdir().unwrap();
+        let empty = Root::image(empty.path()).unwrap();
+        assert_eq!((version(&empty, "qemu-user"), owner(&empty, Path::new("/usr/bin/x"))), (None, None));
+    }
+}

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The text that `qemu-persist host` shows.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::io;
+
+use super::{Screen, Tone, escape};
+use crate::host::cpu::{Core, Hardware};
+use crate::host::engines::{Engine, State};
+use crate::host::interpreters::Interpreter;
+use crate::host::survey::{BinfmtMisc, Place, Survey};
+use crate::host::{Confinement, EtcPersistence, KernelSupport};
+use crate::platform::{PLATFORMS, Platform};
+
+/// Columns before the value of a line: the label, right-aligned, a colon and a blank.
+const LABEL: usize = 16;
+
+/// Writes one labelled value, in colour where it fits on its line.
+fn field(screen: &mut Screen, label: &str, tone: Option<Tone>, value: &str) -> io::Result<()> {
+    let value = escape(value);
+    let first = if label.is_empty() { " ".repeat(LABEL) } else { format!("{label:>width$}: ", width = LABEL - 2) };
+    match tone {
+        Some(tone) if LABEL + value.chars().count() <= 80 => {
+            let shown = screen.tint(tone, &value);
+            screen.line(format!("{first}{shown}"))
+        }
+        _ => screen.paragraph(&first, LABEL, &value),
+    }
+}
+
+fn heading(screen: &mut Screen, text: &str) -> io::Result<()> {
+    let shown = screen.tint(Tone::Strong, text);
+    screen.line(shown)
+}
+
+/// A value, or that and why it is not known.
+fn known(screen: &mut Screen, label: &str, value: Option<&str>, why: Option<&String>) -> io::Result<()> {
+    if let Some(value) = value {
+        return field(screen, label, None, value);
+    }
+    let text = why.map_or_else(|| "unknown".to_owned(), |why| format!("unknown ({why})"));
+    field(screen, label, Some(Tone::Unknown), &text)
+}
+
+fn list(items: impl IntoIterator<Item = impl Display>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Writes all that was found out, grouped, in 80 columns.
+///
+/// # Errors
+/// Those of writing.
+pub fn show(survey: &Survey, screen: &mut Screen) -> io::Result<()> {
+    if !survey.facts.is_live() {
+        heading(screen, &format!("System image {}", escape(&survey.root.display().to_string())))?;
+        screen.line("")?;
+    }
+    if let Some(hardware) = &survey.hardware {
+        show_hardware(survey, hardware, screen)?;
+        screen.line("")?;
+    }
+    show_kernel(survey, screen)?;
+    screen.line("")?;
+    show_system(survey, screen)?;
+    screen.line("")?;
+    if let Some(binfmt_misc) = &survey.binfmt_misc {
+        heading(screen, "binfmt_misc")?;
+        show_binfmt_misc(survey, binfmt_misc, screen)?;
+        screen.line("")?;
+    }
+    heading(screen, "Interpreters")?;
+    show_qemu(&survey.qemu, screen)?;
+    show_translators(&survey.translators, screen)?;
+    screen.line("")?;
+    heading(screen, "Container engines")?;
+    if survey.engines.is_empty() {
+        field(screen, "", Some(Tone::Faint), "none: neither docker, podman nor nerdctl is installed")?;
+    }
+    survey.engines.iter().try_for_each(|engine| show_engine(engine, screen))?;
+    screen.flush()
+}
+
+fn core_text(core: &Core) -> String {
+    let name = core.name.as_deref().unwrap_or("core of an unknown kind");
+    let vendor = core.vendor.as_ref().map(|vendor| format!(" ({vendor})")).unwrap_or_default();
+    let codes = match (&core.implementer, &core.part) {
+        (Some(implementer), Some(part)) => format!(", implementer {implementer}, part {part}"),
+        _ => String::new(),
+    };
+    format!("{} × {name}{vendor}{codes}", core.count)
+}
+
+fn show_hardware(survey: &Survey, hardware: &Hardware, screen: &mut Screen) -> io::Result<()> {
+    heading(screen, "Hardware")?;
+    known(screen, "Board", hardware.board.as_deref(), survey.unknown.get("hardware.board"))?;
+    for (number, core) in hardware.cores.iter().enumerate() {
+        field(screen, if number == 0 { "CPU" } else { "" }, None, &core_text(core))?;
+    }
+    // Kept to whole tenths of a GiB, which the kernel's own share makes no round number.
+    let memory = hardware.memory.map(|bytes| {
+        let tenths = (bytes * 10) >> 30;
+        format!("{}.{} GiB", tenths / 10, tenths % 10)
+    });
+    known(screen, "Memory", memory.as_deref(), None)
+}
+
+fn show_kernel(survey: &Survey, screen: &mut Screen) -> io::Result<()> {
+    let facts = &survey.facts;
+    heading(screen, "Kernel")?;
+    if !facts.is_live() {
+        let kernels = if survey.kernels.is_empty() { "none".to_owned() } else { list(&survey.kernels) };
+        return field(screen, "Installed", None, &kernels);
+    }
+    field(screen, "Release", None, &facts.kernel_release)?;
+    field(screen, "Architecture", None, &facts.machine)?;
+    let native = if facts.native.is_empty() { "nothing that is known by name".into() } else { list(&facts.native) };
+    field(screen, "Runs by itself", None, &native)?;
+    let usual = facts.page_size == 4096;
+    let pages = format!("{} KiB", facts.page_size / 1024);
+    let pages = if usual { pages } else { format!("{pages}, where programs for 4 KiB may fail under QEMU") };
+    field(screen, "Page size", (!usual).then_some(Tone::Warning), &pages)?;
+    let cpu_bits = survey.hardware.as_ref().and_then(|h| h.virtual_address_bits);
+    let bits = survey.address_bits.map(|bits| match cpu_bits {
+        Some(cpu) => format!("{bits} for programs, of the CPU's {cpu}"),
+        None => format!("{bits} for programs"),
+    });
+    known(screen, "Address bits", bits.as_deref(), survey.unknown.get("address_bits"))
+}
+
+fn show_system(survey: &Survey, screen: &mut Screen) -> io::Result<()> {
+    let facts = &survey.facts;
+    heading(screen, "System")?;
+    let distribution = Some(facts.distribution.pretty_name.as_str()).filter(|name| !name.is_empty());
+    let distribution = distribution.or(Some(facts.distribution.id.as_str()).filter(|id| !id.is_empty()));
+    known(screen, "Distribution", distribution, Some(&"no os-release file names it".to_owned()))?;
+    match (facts.userland, survey.userland_differs) {
+        (Some(own), Some(true)) => {
+            let text = format!("{own}, which is not the kernel's architecture");
+            field(screen, "Userland", Some(Tone::Warning), &text)?;
+        }
+        (own, _) => {
+            known(screen, "Userland", own.map(ToString::to_string).as_deref(), survey.unknown.get("userland"))?;
+        }
+    }
+    let init = survey.init.as_ref().map(|init| match &init.version {
+        Some(version) => format!("{} ({version})", init.name),
+        None if facts.systemd && init.name != "systemd" => format!("{}; systemd is there too", init.name),
+        None => init.name.clone(),
+    });
+    known(screen, "Init", init.as_deref(), survey.unknown.get("init"))?;
+    match &facts.confinement {
+        Confinement::None => {}
+        Confinement::Chroot => field(screen, "Inside", Some(Tone::Warning), "a chroot")?,
+        Confinement::Container(name) => {
+            field(screen, "Inside", Some(Tone::Warning), &format!("a container ({name})"))?;
+        }
+    }
+    if facts.user_namespace {
+        field(screen, "", Some(Tone::Warning), "a user namespace, where uid 0 is not the host's root")?;
+    }
+    match facts.etc {
+        EtcPersistence::Persistent => Ok(()),
+        EtcPersistence::Overlay => {
+            field(screen, "/etc", Some(Tone::Warning), "an overlay in memory: changes are lost at the next boot")
+        }
+        EtcPersistence::Tmpfs => {
+            field(screen, "/etc", Some(Tone::Warning), "in memory: changes are lost at the next boot")
+        }
+    }
+}
+
+fn show_binfmt_misc(survey: &Survey, state: &BinfmtMisc, screen: &mut Screen) -> io::Result<()> {
+    let (tone, kernel) = match (state.kernel, state.built_in) {
+        (KernelSupport::Present, Some(false)) => (Tone::Good, "a module, loaded"),
+        (KernelSupport::Present, _) => (Tone::Good, "built in"),
+        (KernelSupport::Loadable, _) => (Tone::Warning, "a module, not loaded"),
+        (KernelSupport::RebootPending, _) => {
+            (Tone::Bad, "the modules of the running kernel are gone: reboot into the new one")
+        }
+        (KernelSupport::Missing, _) => (Tone::Bad, "this kernel was built without it"),
+        (KernelSupport::Unknown | KernelSupport::NotAsked, _) => (Tone::Unknown, "unknown (no modules are in sight)"),
+    };
+    field(screen, "In the kernel", Some(tone), kernel)?;
+    let (tone, place) = match state.place {
+        Some(Place::Mounted) => (Tone::Good, "mounted"),
+        Some(Place::Automount) => (Tone::Good, "mounted when first touched (automount)"),
+        Some(Place::NotMounted) => (Tone::Warning, "not mounted"),
+        Some(Place::Covered) => (Tone::Bad, "covered by another file system"),
+        None => return known(screen, "File system", None, survey.unknown.get("binfmt_misc.place")),
+    };
+    let (tone, place) = if state.read_only { (Tone::Bad, format!("{place}, read-only")) } else { (tone, place.into()) };
+    field(screen, "File system", Some(tone), &place)?;
+    match state.private {
+        Some(false) => Ok(()),
+        Some(true) => {
+            let text = "this user namespace's own, which hides the host's handlers";
+            field(screen, "Table", Some(Tone::Warning), text)
+        }
+        None => known(screen, "Table", None, survey.unknown.get("binfmt_misc.private")),
+    }
+}
+
+/// The emulators of one package in one directory on a line of their own; where no package has
+/// them, those of one version.
+fn show_qemu(qemu: &[Interpreter], screen: &mut Screen) -> io::Result<()> {
+    if qemu.is_empty() {
+        return field(screen, "QEMU", Some(Tone::Warning), "none found");
+    }
+    let mut groups: BTreeMap<(String, String), Vec<&Interpreter>> = BTreeMap::new();
+    for interpreter in qemu {
+        let directory = interpreter.path.parent().map(|dir| dir.display().to_string()).unwrap_or_default();
+        groups.entry((directory, origin(interpreter))).or_default().push(interpreter);
+    }
+    for (number, ((directory, origin), members)) in groups.iter().enumerate() {
+        field(screen, if number == 0 { "QEMU" } else { "" }, None, origin)?;
+        let count =
+            if members.len() == 1 { "1 user emulator".into() } else { format!("{} user emulators", members.len()) };
+        let runs = |platform: &&Platform| members.iter().any(|i| i.runs == Some(*platform));
+        let mut kinds: Vec<_> = PLATFORMS.iter().filter(runs).map(|p| p.oci.to_owned()).collect();
+        let rarer = members.len() - kinds.len();
+        kinds.extend((rarer > 0).then(|| format!("{rarer} rarer ones")));
+        let text = format!("{count} in {directory}: {}", kinds.join(", "));
+        field(screen, "", None, &text)?;
+    }
+    Ok(())
+}
+
+/// Where an interpreter comes from, and its version.
+fn origin(interpreter: &Interpreter) -> String {
+    let version = match (&interpreter.version, &interpreter.version_unknown) {
+        (Some(version), _) => version.clone(),
+        (None, Some(why)) => format!("version unknown ({why})"),
+        (None, None) => "version unknown".to_owned(),
+    };
+    match &interpreter.package {
+        Some(package) => format!("{package} {version}"),
+        None => format!("{version}, from no package"),
+    }
+}
+
+fn show_translators(translators: &[Interpreter], screen: &mut Screen) -> io::Result<()> {
+    if translators.is_empty() {
+        return field(screen, "Others", Some(Tone::Faint), "neither box64, box86, FEX nor Rosetta");
+    }
+    translators.iter().try_for_each(|i| field(screen, &i.name, None, &format!("{}: {}", i.path.display(), origin(i))))
+}
+
+fn show_engine(engine: &Engine, screen: &mut Screen) -> io::Result<()> {
+    let label = engine.kind.program();
+    if engine.stands_for_podman {
+        return field(screen, label, None, &format!("{} runs podman", engine.path.display()));
+    }
+    let client = engine.client_version.as_deref().unwrap_or("of unknown version");
+    field(screen, label, None, &format!("{client}, {}", engine.path.display()))?;
+    let (tone, server) = server_text(engine);
+    field(screen, "", Some(tone), &server)?;
+    match &engine.endpoint {
+        Some(endpoint) if !server.contains(endpoint) => field(screen, "", None, endpoint),
+        _ => Ok(()),
+    }
+}
+
+fn server_text(engine: &Engine) -> (Tone, String) {
+    match &engine.state {
+        State::NotAsked(why) => (Tone::Unknown, format!("engine not asked: {why}")),
+        State::Unreachable(why) => (Tone::Warning, format!("engine not reachable: {why}")),
+        State::Answered => {
+            let version = engine.server_version.as_deref().unwrap_or("of unknown version");
+            let platform = engine.server_platform.as_deref().unwrap_or("an unknown platform");
+            let rights = match engine.rootless {
+                Some(true) => "rootless",
+                Some(false) => "as root",
+                None => "rootless or not is unknown",
+            };
+            (Tone::Good, format!("server {version} on {platform}, {rights}"))
+        }
+    }
+}
