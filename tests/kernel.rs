@@ -1,22 +1,485 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Every state of the kernel's table and of the files beside it, on a real binfmt_misc.
+//! Every state of the kernel's table and of the files beside it, on a real binfmt_misc: each is
+//! found under its own id, with the right exit code, and advice that mends it when it is followed.
 
 mod sandbox;
 
 use sandbox::{QEMU, QEMU_P, Sandbox, TABLE, rule};
 
-#[test]
-fn an_empty_table_is_filled_and_programs_run() {
+/// A state: what makes it, what finds it, and what mends it.
+struct State {
+    /// Makes it, on a host with nothing registered.
+    make: fn(&Sandbox),
+    /// The id of its finding.
+    id: &'static str,
+    /// The exit code of `status`.
+    code: i32,
+    /// What mends it.
+    cure: Cure,
+}
+
+/// What mends a state.
+enum Cure {
+    /// The commands in the finding's own advice, in their order.
+    Advice,
+    /// Nothing needs to be mended: `apply` changes nothing about it.
+    None,
+}
+
+/// The program that the advice to install QEMU calls: here it restores Debian's file.
+const APT: &str = "#!/bin/sh\ncp /opt/packaged /usr/bin/qemu-aarch64-static\n";
+
+fn check(state: &State) {
     let host = sandbox!();
-    assert_eq!(host.status().ids(), ["not-registered"]);
-    assert_eq!(host.status().code, 2);
-    assert!(host.run_foreign().code != 0);
-    let report = host.apply(&[], 0);
-    assert_eq!(report["changed"], true, "{report:#}");
-    let ran = host.run_foreign();
-    assert_eq!((ran.code, ran.out.as_str()), (0, "qemu-persist-probe 1 aarch64 nonce\n"), "{}", ran.err);
-    assert_eq!(host.status().ids(), ["unproven"]);
+    host.sh(&format!("cp {QEMU} /opt/packaged"));
+    host.write("/usr/bin/apt-get", APT);
+    host.sh("chmod 755 /usr/bin/apt-get");
+    (state.make)(&host);
+    let status = host.status();
+    let finding = status.finding(state.id);
+    assert_eq!(status.code, state.code, "{}", status.describe());
+    assert!(!finding["message"].as_str().expect("a message").is_empty());
+    match state.cure {
+        Cure::None => assert_eq!(host.apply(&[], 0)["changed"], false),
+        Cure::Advice => {
+            let commands = status.commands(state.id);
+            assert!(!commands.is_empty(), "{finding}");
+            for command in commands {
+                host.sh(&command);
+            }
+            let after = host.status();
+            assert!(!after.ids().contains(&state.id), "{}", after.describe());
+            assert_eq!(after.ids(), ["unproven"], "{}", after.describe());
+            let ran = host.run_foreign();
+            assert_eq!((ran.code, ran.out.as_str()), (0, "qemu-persist-probe 1 aarch64 nonce\n"), "{}", ran.err);
+        }
+    }
+}
+
+macro_rules! states {
+    ($($name:ident: $id:literal, $code:literal, $cure:ident, $make:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            check(&State { make: $make, id: $id, code: $code, cure: Cure::$cure });
+        })*
+    };
+}
+
+fn good(host: &Sandbox) {
+    host.register(&rule("qemu-aarch64", QEMU_P, "OPF"));
+}
+
+states! {
+    nothing_registered: "not-registered", 2, Advice, |_| {};
+    adopted_from_the_distribution: "unproven", 1, None, good;
+    adopted_under_another_name: "unproven", 1, None, |host| host.register(&rule("their-arm64", QEMU, "F"));
+    disabled: "disabled", 2, Advice, |host| {
+        good(host);
+        host.sh(&format!("echo 0 > {TABLE}/qemu-aarch64"));
+    };
+    globally_off: "globally-off", 2, Advice, |host| {
+        good(host);
+        host.sh(&format!("echo 0 > {TABLE}/status"));
+    };
+    globally_off_and_empty: "globally-off", 2, Advice, |host| { host.sh(&format!("echo 0 > {TABLE}/status")); };
+    shadowed: "shadowed", 2, Advice, |host| {
+        good(host);
+        host.register(&rule("newer", QEMU, "O"));
+    };
+    wrong_flags: "wrong-flags", 2, Advice, |host| host.register(&rule("qemu-aarch64", QEMU_P, "OF"));
+    no_fix_binary: "no-fix-binary", 2, Advice, |host| host.register(&rule("qemu-aarch64", QEMU_P, "OP"));
+    interpreter_missing: "interpreter-missing", 2, Advice, |host| {
+        host.register(&rule("qemu-aarch64", "/usr/bin/qemu-aarch64-gone", "O"));
+    };
+    interpreter_missing_and_no_other: "interpreter-missing", 2, Advice, |host| {
+        host.register(&rule("qemu-aarch64", QEMU, "O"));
+        host.sh(&format!("rm {QEMU}"));
+    };
+    interpreter_deleted: "interpreter-deleted", 1, Advice, |host| {
+        host.sh(&format!("cp {QEMU} /usr/bin/qemu-aarch64-old"));
+        host.register(&rule("qemu-aarch64", "/usr/bin/qemu-aarch64-old", "OF"));
+        host.sh("rm /usr/bin/qemu-aarch64-old");
+    };
+    interpreter_stale: "interpreter-stale", 1, Advice, |host| {
+        host.apply(&[], 0);
+        host.sh(&format!("cp {QEMU} {QEMU}.new && mv {QEMU}.new {QEMU}"));
+    };
+    interpreter_dynamic: "interpreter-dynamic", 2, Advice, |host| {
+        host.sh("cp /usr/bin/qemu-persist /usr/bin/qemu-aarch64");
+        host.register(&rule("qemu-aarch64", "/usr/bin/qemu-aarch64", "OF"));
+    };
+    interpreter_for_another_host: "interpreter-wrong-machine", 2, Advice, |host| {
+        host.register(&rule("qemu-aarch64", "/opt/foreign", "OF"));
+    };
+    interpreter_for_another_platform: "interpreter-wrong-machine", 2, Advice, |host| {
+        host.register(&rule("qemu-aarch64", "/usr/bin/qemu-arm-static", "OF"));
+    };
+    interpreter_that_is_a_script: "interpreter-wrong-machine", 2, Advice, |host| {
+        host.register(&rule("qemu-aarch64", "/usr/bin/apt-get", "OF"));
+    };
+    interpreter_world_writable: "interpreter-writable", 2, Advice, |host| {
+        good(host);
+        host.sh(&format!("chmod 777 {QEMU}"));
+    };
+    directory_world_writable: "interpreter-writable", 2, Advice, |host| {
+        good(host);
+        host.sh("chmod 777 /usr/bin");
+    };
+    link_in_a_world_writable_directory: "interpreter-writable", 2, Advice, |host| {
+        host.sh("mkdir -m 755 /srv && ln -s /usr/bin/qemu-aarch64-static /srv/qemu-aarch64 && chmod 777 /srv");
+        host.register(&rule("qemu-aarch64", "/srv/qemu-aarch64", "OF"));
+    };
+    interpreter_of_an_owner_that_cannot_be_seen: "interpreter-unverified", 3, None, |host| {
+        // Unproven would be a warning, which is worse than unknown.
+        host.register(&rule("qemu-aarch64", "/opt/outside", "OF"));
+        host.sh("rm -r /etc/qemu-persist; mkdir /etc/qemu-persist");
+        host.write("/etc/qemu-persist/config.toml", &handler_config("/opt/outside"));
+    };
+    foreign_credentials: "credentials-flag", 1, None, |host| host.register(&rule("qemu-aarch64", QEMU_P, "OCPF"));
+    a_second_one_behind: "duplicate", 1, None, |host| {
+        host.register(&rule("older", "/usr/bin/gone", "O"));
+        good(host);
+    };
+    a_second_one_in_front: "shadowed", 2, Advice, |host| {
+        good(host);
+        host.register(&rule("newer", "/usr/bin/gone", "O"));
+    };
+    no_table_in_the_namespace: "masked-namespace", 3, Advice, |host| { host.sh(&format!("umount {TABLE}")); };
+    read_only_table: "read-only", 2, Advice, |host| { host.sh(&format!("mount -o remount,ro {TABLE}")); };
+    read_only_proc_sys: "masked-namespace", 3, Advice, |host| {
+        host.sh(&format!("umount {TABLE}; mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys"));
+    };
+    fragment_masked: "fragment-masked", 1, Advice, |host| {
+        good(host);
+        host.sh("mkdir -p /etc/binfmt.d; ln -s /dev/null /etc/binfmt.d/qemu-aarch64.conf");
+    };
+    fragment_with_comments_only: "fragment-empty", 1, Advice, |host| {
+        good(host);
+        host.write("/etc/binfmt.d/qemu-aarch64.conf", "# nothing\n; here\n");
+    };
+    fragment_broken: "fragment-broken", 1, Advice, |host| {
+        good(host);
+        host.write("/etc/binfmt.d/qemu-aarch64.conf", ":qemu-aarch64:M:nonsense\n");
+    };
+    fragment_of_the_administrator_no_good: "fragment-administrator", 1, Advice, |host| {
+        good(host);
+        host.write("/etc/binfmt.d/qemu-aarch64.conf", &rule("qemu-aarch64", "/usr/bin/gone", "O"));
+    };
+    fragment_of_the_administrator_good: "fragment-administrator", 1, None, |host| {
+        host.write("/etc/binfmt.d/qemu-aarch64.conf", &rule("qemu-aarch64", QEMU, "F"));
+        host.register(&rule("qemu-aarch64", QEMU, "F"));
+    };
+    no_fragment: "not-persistent", 1, Advice, |host| {
+        good(host);
+        host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf");
+    };
+    fragment_that_a_later_one_beats: "not-persistent", 1, None, |host| {
+        good(host);
+        host.write("/usr/lib/binfmt.d/zz-other.conf", &rule("zz-other", "/usr/bin/box64", ""));
+    };
+    etc_in_memory: "etc-volatile", 1, None, |host| {
+        good(host);
+        host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf; cp -a /etc /mnt/etc; mount -t tmpfs etc /etc; cp -a /mnt/etc/. /etc/");
+        host.apply(&[], 0);
+    };
+    another_translator: "other-translator", 2, Advice, |host| {
+        host.sh("cp /usr/bin/qemu-persist /usr/bin/box64");
+        host.register(&rule("box64", "/usr/bin/box64", ""));
+    };
+    disabled_by_binfmt_support: "binfmt-support-disabled", 2, Advice, |host| {
+        // The program re-registers what its database holds, under names that are free.
+        let enable = format!("#!/bin/sh\ncat /opt/database-rule > {TABLE}/register\n");
+        host.write("/usr/sbin/update-binfmts", &enable);
+        host.sh("chmod 755 /usr/sbin/update-binfmts");
+        host.write("/opt/database-rule", &rule("qemu-aarch64", QEMU_P, "PF"));
+        host.write("/var/lib/binfmts/qemu-aarch64", &database_file());
+    };
+    no_qemu_at_all: "no-qemu", 2, Advice, |host| { host.sh(&format!("rm {QEMU}")); };
+}
+
+fn own_machine() -> &'static str {
+    if cfg!(target_arch = "aarch64") { r"\xb7" } else { r"\x3e" }
+}
+
+/// A configuration that wants no platform, but a handler of its own for arm64.
+fn handler_config(interpreter: &str) -> String {
+    let rule = rule("qemu-aarch64", interpreter, "OF");
+    let fields: Vec<_> = rule.split(':').collect();
+    format!(
+        "platforms = []\n[[handler]]\nname = '{}'\nmagic = '{}'\nmask = '{}'\ninterpreter = '{}'\nflags = '{}'\n",
+        fields[1], fields[4], fields[5], fields[6], fields[7]
+    )
+}
+
+fn database_file() -> String {
+    let rule = rule("qemu-aarch64", QEMU_P, "PF");
+    let fields: Vec<_> = rule.split(':').collect();
+    format!("qemu-user-static\nmagic\n0\n{}\n{}\n{}\n\nno\nyes\nyes\n", fields[4], fields[5], fields[6])
+}
+
+#[test]
+fn a_fragment_that_would_capture_the_hosts_own_programs_is_critical() {
+    let host = sandbox!();
+    good(&host);
+    host.write("/etc/binfmt.d/wrong.conf", &rule("wrong", QEMU, "F").replace(r"\xb7", own_machine()));
+    let status = host.status();
+    assert_eq!((status.code, status.ids()), (2, vec!["fragment-captures-native", "unproven"]));
+    assert_eq!(host.apply(&[], 2)["changed"], false, "the file is somebody else's");
+}
+
+#[test]
+fn a_name_that_is_taken_is_left_to_its_holder() {
+    let host = sandbox!();
+    let other = rule("qemu-aarch64", QEMU, "F").replace(r"\xb7", r"\xb8");
+    host.register(&other);
+    let held = host.entry("qemu-aarch64");
+    assert_eq!(host.status().ids(), ["not-registered", "name-taken"]);
+    host.apply(&[], 0);
+    assert_eq!(host.entries(), ["persist-aarch64", "qemu-aarch64"]);
+    assert_eq!(host.entry("qemu-aarch64"), held);
+    assert_eq!(host.run_foreign().code, 0);
     assert_eq!(host.apply(&[], 0)["changed"], false);
-    let _ = (QEMU, QEMU_P, TABLE, rule("a", "b", "c"));
-    let _: &Sandbox = &host;
+    assert_eq!(host.status().ids(), ["unproven"]);
+    assert_eq!(host.status().finding("name-taken")["severity"], "note");
+    host.qemu_persist(&["remove"]);
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
+    assert_eq!(host.entry("qemu-aarch64"), held);
+}
+
+#[test]
+fn the_advice_for_a_taken_name_mends_it() {
+    let host = sandbox!();
+    host.register(&rule("qemu-aarch64", QEMU, "F").replace(r"\xb7", r"\xb8"));
+    host.sh(&host.status().commands("name-taken").join("; "));
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
+    assert_eq!(host.status().ids(), ["unproven"]);
+}
+
+#[test]
+fn a_foreign_handler_that_is_held_and_gone_is_covered_and_uncovered() {
+    let host = sandbox!();
+    host.sh(&format!("cp {QEMU} /usr/bin/qemu-aarch64-image"));
+    host.register(&rule("qemu-aarch64", "/usr/bin/qemu-aarch64-image", "F"));
+    host.sh("rm /usr/bin/qemu-aarch64-image");
+    let held = host.entry("qemu-aarch64");
+    host.apply(&[], 0);
+    assert_eq!(host.entry("qemu-aarch64"), held, "it could not be restored, so it stays");
+    assert_eq!(host.status().json["platforms"][0]["handler"]["entry"], "persist-aarch64");
+    host.qemu_persist(&["remove"]);
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
+    assert_eq!(host.entry("qemu-aarch64"), held);
+    assert_eq!(host.run_foreign().code, 0, "the kernel still holds its interpreter");
+}
+
+#[test]
+fn remove_gives_back_what_was_replaced_and_stays() {
+    let host = sandbox!();
+    host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf");
+    host.register(&rule("qemu-aarch64", QEMU, "O"));
+    let before = host.entry("qemu-aarch64");
+    host.apply(&[], 0);
+    assert_ne!(host.entry("qemu-aarch64"), before);
+    assert!(host.sh("cat /etc/binfmt.d/qemu-aarch64.conf").starts_with("# Written by qemu-persist."));
+    assert_eq!(host.qemu_persist(&["remove"]).code, 0);
+    assert_eq!(host.entry("qemu-aarch64"), before);
+    assert_eq!(host.sh("ls /etc/binfmt.d"), "");
+    let status = host.status();
+    assert_eq!((status.code, status.ids()), (0, vec![]), "{}", status.describe());
+    status.finding("removed");
+    assert_eq!(host.qemu_persist(&["remove"]).code, 0, "again is no error");
+    assert_eq!(host.entry("qemu-aarch64"), before);
+    assert_eq!(host.qemu_persist(&["apply"]).code, 0);
+    assert_eq!(host.run_foreign().code, 0, "apply wants it again");
+}
+
+#[test]
+fn remove_touches_nothing_else() {
+    let host = sandbox!();
+    host.register(&rule("their-own", QEMU, "F").replace(r"\xb7", r"\xb8"));
+    host.write("/etc/binfmt.d/theirs.conf", &rule("their-own", QEMU, "F").replace(r"\xb7", r"\xb8"));
+    host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf");
+    let listing = "find /etc /usr/lib/binfmt.d /var -type f | sort; cat /etc/binfmt.d/*";
+    let files = host.sh(listing);
+    host.apply(&[], 0);
+    host.qemu_persist(&["remove"]);
+    assert_eq!(host.entries(), ["their-own"]);
+    assert_eq!(
+        host.sh(listing),
+        files.replace(
+            "/etc/qemu-persist/config.toml\n",
+            "/etc/qemu-persist/config.toml\n/var/lib/qemu-persist/removed\n"
+        )
+    );
+}
+
+#[test]
+fn an_adopted_handler_outlives_remove() {
+    let host = sandbox!();
+    good(&host);
+    let before = host.entry("qemu-aarch64");
+    assert_eq!(host.apply(&[], 0)["changed"], false);
+    host.qemu_persist(&["remove"]);
+    assert_eq!(host.entry("qemu-aarch64"), before);
+}
+
+#[test]
+fn the_flag_c_of_the_distribution_is_overridden_and_given_back() {
+    let host = sandbox!();
+    host.write("/usr/lib/binfmt.d/qemu-aarch64.conf", &rule("qemu-aarch64", QEMU_P, "OCPF"));
+    host.register(&rule("qemu-aarch64", QEMU_P, "OCPF"));
+    let before = host.entry("qemu-aarch64");
+    assert_eq!(host.status().ids(), ["credentials-flag", "unproven"]);
+    host.apply(&[], 0);
+    assert!(host.entry("qemu-aarch64").expect("an entry").contains("flags: POF\n"));
+    assert_eq!(host.status().ids(), ["unproven"]);
+    host.qemu_persist(&["remove"]);
+    assert_eq!(host.entry("qemu-aarch64"), before);
+}
+
+#[test]
+fn the_flag_c_of_somebody_else_goes_only_when_asked() {
+    let host = sandbox!();
+    host.register(&rule("qemu-aarch64", QEMU, "OCF"));
+    assert_eq!(host.apply(&[], 0)["changed"], false);
+    host.apply(&["--take-over"], 0);
+    assert!(host.entry("qemu-aarch64").expect("an entry").contains("flags: POF\n"));
+}
+
+#[test]
+fn another_translator_keeps_its_place_unless_asked() {
+    let host = sandbox!();
+    host.sh("cp /usr/bin/qemu-persist /usr/bin/box64");
+    host.register(&rule("box64", "/usr/bin/box64", ""));
+    let report = host.apply(&[], 2);
+    assert_eq!((&report["changed"], &report["unmet"][0]["id"]), (&false.into(), &"other-translator".into()));
+    assert_eq!(host.entries(), ["box64"]);
+    host.apply(&["--take-over"], 0);
+    assert_eq!(host.entries(), ["box64", "qemu-aarch64"]);
+    assert_eq!(host.run_foreign().code, 0);
+    host.qemu_persist(&["remove"]);
+    assert!(host.entries().contains(&"box64".to_owned()));
+}
+
+#[test]
+fn enable_and_disable_change_what_is_wanted() {
+    let host = sandbox!();
+    host.apply(&[], 0);
+    let ran = host.qemu_persist(&["enable", "linux/arm"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(host.entries(), ["qemu-aarch64", "qemu-arm"]);
+    assert_eq!(host.qemu_persist(&["apply", "--check"]).code, 0);
+    assert_eq!(host.qemu_persist(&["disable", "linux/arm"]).code, 0);
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
+    assert_eq!(host.sh("ls /etc/binfmt.d 2>/dev/null || true"), "");
+    let own = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
+    let ran = host.qemu_persist(&["enable", own]);
+    assert!(ran.code == 64 && ran.err.contains("runs by itself"), "{ran:?}");
+}
+
+#[test]
+fn programs_start_at_every_moment_of_an_exchange() {
+    let host = sandbox!();
+    host.apply(&[], 0);
+    // Every round makes the interpreter stale, so that the entry is exchanged under load.
+    let rounds = format!(
+        "for i in $(seq 25); do cp {QEMU} {QEMU}.new; mv {QEMU}.new {QEMU}; qemu-persist apply >/dev/null; done;          touch /tmp/done"
+    );
+    let mut exchanges = host.start("/bin/sh", &["-ec", &rounds]);
+    let starts = "bad=0; ran=0
+        while test $ran -lt 300 || ! test -e /tmp/done; do
+            for i in 1 2 3 4; do { /opt/foreign x </dev/null >/dev/null 2>&1 || touch /tmp/failed; } & done
+            wait; ran=$((ran+4))
+        done
+        echo $ran; ! test -e /tmp/failed";
+    let ran = host.run("/bin/sh", &["-c", starts]);
+    assert!(exchanges.wait().expect("an end").success());
+    assert_eq!(ran.code, 0, "a start failed: {ran:?}");
+    assert!(ran.out.trim().parse::<u32>().expect("a number") >= 300);
+    assert_eq!(host.status().ids(), ["unproven"]);
+}
+
+#[test]
+fn killed_at_any_moment_it_leaves_programs_running() {
+    let host = sandbox!();
+    host.apply(&[], 0);
+    for round in 0..40 {
+        host.sh(&format!("cp {QEMU} {QEMU}.new; mv {QEMU}.new {QEMU}"));
+        let pause = f64::from(round) * 0.0004;
+        host.sh(&format!("qemu-persist apply >/dev/null & sleep {pause}; kill -9 $! 2>/dev/null || true; wait"));
+        assert_eq!(host.run_foreign().code, 0, "round {round}: {:?}", host.entries());
+    }
+    host.apply(&[], 0);
+    assert_eq!(host.entries(), ["qemu-aarch64"], "stand-ins are cleared");
+    assert_eq!(host.status().ids(), ["unproven"]);
+}
+
+#[test]
+fn of_two_runs_at_once_one_waits() {
+    let host = sandbox!();
+    let both = "for i in 1 2 3 4 5 6; do qemu-persist apply --json > /tmp/$i & done; wait; cat /tmp/1 /tmp/2 /tmp/3 /tmp/4 /tmp/5 /tmp/6";
+    let out = host.sh(both);
+    assert_eq!(out.matches("\"changed\": true").count(), 1, "{out}");
+    assert_eq!(out.matches("\"exit_code\": 0").count(), 6, "{out}");
+}
+
+#[test]
+fn a_full_disk_leaves_what_worked() {
+    let host = sandbox!();
+    host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf; mkdir -p /etc/binfmt.d");
+    host.sh("mount -t tmpfs -o size=4k,mode=755 full /etc/binfmt.d; dd if=/dev/zero of=/etc/binfmt.d/x bs=4k count=1 2>/dev/null");
+    let report = host.apply(&[], 2);
+    assert_eq!(report["failed"][0]["action"], "write_fragment", "{report:#}");
+    assert!(report["failed"][0]["error"].as_str().expect("text").contains("disk is full"));
+    assert_eq!(host.sh("ls -A /etc/binfmt.d"), "x\n", "no half-written file");
+    assert_eq!(host.run_foreign().code, 0, "the kernel's part is done all the same");
+}
+
+#[test]
+fn a_broken_configuration_stops_apply_before_anything_changes() {
+    let host = sandbox!();
+    host.write("/etc/qemu-persist/config.toml", "platforms = [\"linux/arm64\"]\ntake_ovr = true\n");
+    let ran = host.qemu_persist(&["apply"]);
+    assert_eq!(ran.code, 78, "{ran:?}");
+    for part in ["/etc/qemu-persist/config.toml", "2:1", "take_over"] {
+        assert!(ran.err.contains(part), "{part}: {}", ran.err);
+    }
+    assert_eq!(host.entries(), Vec::<String>::new());
+    let status = host.status();
+    assert_eq!(status.code, 2);
+    status.finding("config-invalid");
+}
+
+#[test]
+fn only_wanted_platforms_can_be_named() {
+    let host = sandbox!();
+    let ran = host.qemu_persist(&["apply", "--platform", "linux/s390x"]);
+    assert!(ran.code == 64 && ran.err.contains("qemu-persist enable linux/s390x"), "{ran:?}");
+    assert_eq!(host.entries(), Vec::<String>::new());
+}
+
+#[test]
+fn in_a_chroot_the_kernel_is_left_alone() {
+    let host = sandbox!();
+    host.sh("mkdir -p /jail/proc; cp -a /bin /lib* /usr /etc /jail/; mkdir -p /jail/run/systemd/system; mount -t proc proc /jail/proc; mount --bind /proc/sys/fs/binfmt_misc /jail/proc/sys/fs/binfmt_misc");
+    let inside = |arguments: &str| host.run("/bin/busybox", &["chroot", "/jail", "/bin/sh", "-c", arguments]);
+    let ran = inside("qemu-persist apply");
+    assert_eq!(host.entries(), Vec::<String>::new(), "{ran:?}");
+    assert!(ran.out.contains("[confined]"), "{ran:?}");
+    assert!(inside("qemu-persist status").out.contains("[confined]"));
+    assert_eq!(inside("qemu-persist apply --force").code, 0);
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
+}
+
+#[test]
+fn the_check_changes_nothing_and_says_what_would() {
+    let host = sandbox!();
+    let ran = host.qemu_persist(&["apply", "--check"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.out.contains("would register qemu-aarch64"), "{ran:?}");
+    assert_eq!(host.entries(), Vec::<String>::new());
+    host.apply(&[], 0);
+    let ran = host.qemu_persist(&["apply", "--check"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "Nothing to do.\n"));
+    host.sh(&format!("rm {QEMU}; echo -1 > {TABLE}/qemu-aarch64"));
+    assert_eq!(host.qemu_persist(&["apply", "--check"]).code, 2);
 }

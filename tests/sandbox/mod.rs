@@ -286,11 +286,11 @@ pub struct Status {
 }
 
 impl Status {
-    /// The ids of the findings, but for notes of the sandbox itself.
+    /// The ids of the findings that are more than notes.
     pub fn ids(&self) -> Vec<&str> {
         let findings = self.json["findings"].as_array().expect("findings");
-        let ids = findings.iter().filter_map(|finding| finding["id"].as_str());
-        ids.filter(|id| *id != "private-table").collect()
+        let worse = findings.iter().filter(|finding| finding["severity"] != "note");
+        worse.filter_map(|finding| finding["id"].as_str()).collect()
     }
 
     /// The finding of that id.
@@ -301,7 +301,9 @@ impl Status {
 
     /// The commands in backquotes that the advice of a finding gives.
     pub fn commands(&self, id: &str) -> Vec<String> {
+        // Of two ways to mend it, the first.
         let advice = self.finding(id)["advice"].as_str().expect("advice").to_owned();
+        let advice = advice.split(", or ").next().expect("a first");
         advice.split('`').skip(1).step_by(2).map(|command| command.replace("sudo ", "")).collect()
     }
 
