@@ -210,10 +210,7 @@ impl Run<'_> {
             self.registry.register(rule)?;
             return Ok(());
         }
-        let stand_in = rule.renamed(match stand_in(&rule.name) {
-            name if name == rule.name => format!("{name}-next"),
-            name => name,
-        });
+        let stand_in = rule.renamed(stand_in(&rule.name));
         // A stand-in that an earlier run left behind would be in the way.
         self.registry.remove(&stand_in.name)?;
         self.registry.register(&stand_in)?;

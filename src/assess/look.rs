@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::plan;
 use crate::binfmt::entry::Entry;
 use crate::binfmt::fragment::Fragment;
 use crate::binfmt::rule::Rule;
@@ -321,11 +322,17 @@ pub fn origin_of(snapshot: &Snapshot, entry: &Entry) -> Origin {
     Origin::Foreign
 }
 
-/// Whether this very entry is one that this program registered.
+/// Whether this very entry is one that this program registered: under its own name, or standing in
+/// for one that it was exchanging.
 pub fn is_recorded(snapshot: &Snapshot, entry: &Entry) -> bool {
-    let Some(registration) = snapshot.registrations.entries.get(&entry.name) else { return false };
-    let same_rule = Rule::parse(&registration.rule).is_ok_and(|rule| entry.does_what(&rule));
-    same_rule && (registration.inode == entry.inode || registration.inode == 0)
+    let recorded = |name: &str| snapshot.registrations.entries.get(name);
+    let same_rule = |text: &str| Rule::parse(text).is_ok_and(|rule| entry.does_what(&rule));
+    let own = recorded(&entry.name).is_some_and(|r| r.inode == entry.inode || r.inode == 0);
+    if own && recorded(&entry.name).is_some_and(|r| same_rule(&r.rule)) {
+        return true;
+    }
+    let exchanged = snapshot.registrations.entries.iter().find(|(name, _)| plan::stand_in(name) == entry.name);
+    exchanged.is_some_and(|(_, registration)| same_rule(&registration.rule))
 }
 
 fn file_on_disk<'s>(snapshot: &'s Snapshot, path: &Path) -> Option<&'s FileIdentity> {

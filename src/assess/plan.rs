@@ -133,7 +133,10 @@ impl Plan {
 /// The name under which a rule of ours stands where the conventional one is not to be had, and in
 /// while the conventional one is exchanged. It is not `qemu-*`, which other tools flush.
 pub fn stand_in(name: &str) -> String {
-    format!("persist-{}", name.strip_prefix("qemu-").unwrap_or(name))
+    match name.strip_prefix("qemu-") {
+        Some(rest) => format!("persist-{rest}"),
+        None => format!("{name}-next"),
+    }
 }
 
 /// The rule that a target should have, and whether a fragment of others restores it at boot.
@@ -256,7 +259,7 @@ fn plan_entry(snapshot: &Snapshot, look: &Look<'_>, desired: Result<&Rule, &Unme
         let foreign_credentials = winner.defects.contains(&Defect::Credentials);
         let overridable = matches!(winner.origin, Origin::Distribution(_) | Origin::Ours) || take_over;
         if winner.is_good() && !(foreign_credentials && overridable) {
-            clear_stand_in(snapshot, look, plan);
+            clear_stand_in(snapshot, look, desired.ok(), plan);
             return;
         }
         let translator = winner.defects.iter().find_map(|defect| match defect {
@@ -323,15 +326,22 @@ fn may_displace(snapshot: &Snapshot, target: &Target, holder: &Entry) -> bool {
     target.heads.iter().any(|head| holder.matches(head)) && reachable
 }
 
-/// A stand-in that a run left behind, where the conventional entry is good without it.
-fn clear_stand_in(snapshot: &Snapshot, look: &Look<'_>, plan: &mut Plan) {
+/// Clears a stand-in that a run left behind, and gives its rule the conventional name where that
+/// is free by now.
+fn clear_stand_in(snapshot: &Snapshot, look: &Look<'_>, desired: Option<&Rule>, plan: &mut Plan) {
+    let Some(table) = snapshot.kernel.table() else { return };
+    let subject = Some(look.target.subject.as_str());
     let name = stand_in(&look.target.name);
-    let Some(entry) = snapshot.kernel.table().and_then(|table| table.entry(&name)) else { return };
-    let wins = look.winner.as_ref().is_some_and(|winner| winner.entry.name == name);
-    if !wins && is_recorded(snapshot, entry) {
-        let why = "it stood in while the handler was exchanged, and is needed no more";
-        plan.push(Some(&look.target.subject), Action::Retire { name, restore: None }, why);
+    if !table.entry(&name).is_some_and(|entry| is_recorded(snapshot, entry)) {
+        return;
     }
+    if look.winner.as_ref().is_some_and(|winner| winner.entry.name == name) {
+        let Some(rule) = desired.filter(|rule| table.entry(&rule.name).is_none()) else { return };
+        let why = format!("the name {} is free, under which other tools look for it", rule.name);
+        plan.push(subject, Action::Register { rule: rule.clone(), manner: Manner::New, displaced: None }, why);
+    }
+    let why = "it stood in for the handler, and is needed no more";
+    plan.push(subject, Action::Retire { name, restore: None }, why);
 }
 
 fn plan_fragment(snapshot: &Snapshot, look: &Look<'_>, desired: Option<&Rule>, plan: &mut Plan) {
@@ -401,7 +411,8 @@ fn plan_leftovers(snapshot: &Snapshot, looks: &[Look<'_>], wish: &Wish, kernel: 
     let entries = snapshot.kernel.table().filter(|_| kernel).map_or(&[][..], |table| &table.entries);
     for entry in entries.iter().filter(|entry| is_ours(snapshot, entry)) {
         let base = entry.name.strip_prefix("persist-").map_or(entry.name.clone(), |rest| format!("qemu-{rest}"));
-        if wanted(&entry.name) || !meant(&base) {
+        let wins = looks.iter().any(|look| look.winner.as_ref().is_some_and(|w| w.entry.name == entry.name));
+        if wanted(&entry.name) || wins || !meant(&base) {
             continue;
         }
         let fragment = snapshot.fragments.iter().find(|f| f.name == format!("{}.conf", entry.name));

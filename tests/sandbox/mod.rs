@@ -301,9 +301,9 @@ impl Status {
 
     /// The commands in backquotes that the advice of a finding gives.
     pub fn commands(&self, id: &str) -> Vec<String> {
-        // Of two ways to mend it, the first.
+        // Of several ways to mend it, the first that is a command.
         let advice = self.finding(id)["advice"].as_str().expect("advice").to_owned();
-        let advice = advice.split(", or ").next().expect("a first");
+        let advice = advice.split(", or ").find(|way| way.contains('`')).unwrap_or_default();
         advice.split('`').skip(1).step_by(2).map(|command| command.replace("sudo ", "")).collect()
     }
 

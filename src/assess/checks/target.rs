@@ -63,6 +63,7 @@ pub const CHECKS: &[TargetCheck] = &[
 ];
 
 const APPLY: &str = "`sudo qemu-persist apply`";
+const TAKE_OVER: &str = "`sudo qemu-persist apply --take-over`";
 
 /// Whether the kernel's table could be seen and is on: without it nothing can be said of entries.
 fn table_is_on(context: &Context<'_>) -> bool {
@@ -108,11 +109,8 @@ fn shadowed(_context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
     let winner = &look.winner.as_ref()?.entry;
     let message = format!("{} was registered later than the good handler {good}, and wins", winner.name);
     let translator = has_translator(look);
-    let advice = if translator {
-        format!("Decide for QEMU: {APPLY} --take-over.")
-    } else {
-        format!("Let the good one win: {APPLY}.")
-    };
+    let advice =
+        if translator { format!("Decide for QEMU: {TAKE_OVER}.") } else { format!("Let the good one win: {APPLY}.") };
     Some(Found::new(Critical, message, advice))
 }
 
@@ -166,7 +164,7 @@ pub fn describe_defect(
         Defect::OtherTranslator(translator) => (
             "other-translator",
             format!("{} runs programs for {} here, not QEMU", translator.name(), target.subject),
-            format!("To let QEMU run them, which works in every container: {APPLY} --take-over."),
+            format!("To let QEMU run them, which works in every container: {TAKE_OVER}."),
         ),
         Defect::NoFixBinary => (
             "no-fix-binary",
@@ -211,7 +209,7 @@ pub fn describe_defect(
         Defect::Credentials => (
             "credentials-flag",
             "the flag C lets setuid programs in foreign containers gain their owner's rights on this host".to_owned(),
-            format!("Unless you rely on that: {APPLY} --take-over."),
+            format!("Unless you rely on that: {TAKE_OVER}."),
         ),
     }
 }
