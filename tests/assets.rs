@@ -77,3 +77,17 @@ fn the_same_date_gives_the_same_bytes() {
     write_assets(two.path());
     assert_eq!(read_all(one.path()), read_all(two.path()));
 }
+
+#[test]
+fn the_example_of_the_configuration_is_right() {
+    let page = include_str!("../packaging/man/qemu-persist.toml.5");
+    let example = page.split(".EX\n").nth(1).unwrap().split(".EE").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("etc/qemu-persist/config.toml");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, example.replace("\\-", "-").replace("\\e", "\\")).unwrap();
+    let check = ["config", "check", "--root"];
+    let output = Command::new(env!("CARGO_BIN_EXE_qemu-persist")).args(check).arg(folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said, format!("{}: ok\n", file.display()));
+}
