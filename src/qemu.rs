@@ -257,6 +257,11 @@ fn describe(error: &io::Error) -> String {
     }
 }
 
+/// The build id of the program in `file`, in hexadecimal; none where it has none.
+pub fn build_id(file: File) -> Option<String> {
+    read_program(file)?.1
+}
+
 /// Reads what the file is as a program, and its build id. None for what is no ELF program.
 fn read_program(file: File) -> Option<(Program, Option<String>)> {
     let cache = ReadCache::new(file);

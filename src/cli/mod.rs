@@ -62,6 +62,9 @@ pub enum Verb {
     Host(host::Args),
     /// Show or check the configuration
     Config(config::Args),
+    /// The self-test's own container, in a process of its own
+    #[command(name = crate::selftest::builtin::VERB, hide = true)]
+    BuiltinContainer(crate::selftest::builtin::Args),
 }
 
 /// An error with an exit code of its own.
@@ -155,6 +158,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Selftest(args) => selftest::run(args, &mut screen),
         Verb::Host(args) => host::run(args, &mut screen),
         Verb::Config(args) => config::run(args, &mut screen),
+        Verb::BuiltinContainer(args) => Ok(crate::selftest::builtin::inside::run(args)),
     };
     result.unwrap_or_else(|error| {
         if is_broken_pipe(&error) {

@@ -1,20 +1,161 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Not yet.
+//! `qemu-persist selftest`: run a container of each wanted platform and check what it says.
 
-use crate::report::Screen;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Failure, parse_platform};
+use crate::config::Runtime;
+use crate::files::Root;
+use crate::finding::{Finding, Severity};
+use crate::platform::Platform;
+use crate::record::{self, Proofs};
+use crate::report::{Screen, selftest as show};
+use crate::selftest::engine::Traces;
+use crate::selftest::proof::{self, Boot};
+use crate::selftest::user_image::UserImage;
+use crate::selftest::{self, Recorded, Report, Request};
+use crate::snapshot::Snapshot;
 
 /// What can be given with it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Run only this platform, which has to be a wanted one; may be given more than once
+    #[arg(long, value_name = "PLATFORM", value_parser = parse_platform, num_args = 1..)]
+    pub platform: Vec<&'static Platform>,
+    /// By which runtime: auto is every engine that answers, and builtin where none does
+    #[arg(long, value_name = "RUNTIME", value_parser = PossibleValuesParser::new(RUNTIMES.map(|(name, _)| name)))]
+    pub runtime: Option<String>,
+    /// Run this image instead of the probe that is built in; it is pulled where it is not here
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// What to run in the image instead of `uname -m`; it passes when it ends with status 0
+    #[arg(last = true, requires = "image")]
+    pub command: Vec<String>,
+    /// How many seconds one container may take
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: Option<u64>,
     /// One JSON object on stdout
     #[arg(long)]
     pub json: bool,
 }
 
+const RUNTIMES: [(&str, Runtime); 6] = [
+    ("auto", Runtime::Auto),
+    ("builtin", Runtime::Builtin),
+    ("docker", Runtime::Docker),
+    ("podman", Runtime::Podman),
+    ("nerdctl", Runtime::Nerdctl),
+    ("all", Runtime::All),
+];
+
 /// Runs it and gives the exit code.
 ///
 /// # Errors
-/// Not yet.
-pub fn run(_args: &Args, _screen: &mut Screen) -> anyhow::Result<u8> {
-    anyhow::bail!("not written yet")
+/// [`Failure`], and those of the system.
+pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
+    let root = Root::live();
+    let (snapshot, error) = Snapshot::take(&root, true);
+    if let Some(error) = error {
+        return Err(Failure::Config(error).into());
+    }
+    super::refuse_unwanted(&snapshot, &args.platform)?;
+    let config = &snapshot.config;
+    let runtime = match &args.runtime {
+        Some(name) => RUNTIMES.iter().find(|(known, _)| known == name).map_or(Runtime::Auto, |(_, runtime)| *runtime),
+        None => config.selftest_runtime,
+    };
+    let wanted = snapshot.targets.iter().filter(|target| target.is_among(&args.platform));
+    let request = Request {
+        platforms: wanted.filter_map(|target| target.platform).collect(),
+        named: !args.platform.is_empty(),
+        image: args.image.clone().map(|reference| UserImage { reference, command: args.command.clone() }),
+        runtime,
+        limit: args.timeout.map_or(config.selftest_timeout, Duration::from_secs),
+        boot_id: snapshot.facts.boot_id.clone(),
+    };
+    let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let traces = Traces::default();
+    let quiet = args.json || !io::stderr().is_terminal();
+    let progress = |what: &str| {
+        if !quiet {
+            // Rewritten in place; what it says is ours.
+            let _ = write!(io::stderr(), "\r\x1b[K{what}{}", if what.is_empty() { "" } else { " …" });
+        }
+    };
+    let ended = reactor.block_on(async {
+        let ended = tokio::select! {
+            report = selftest::run(&request, &snapshot, &traces, &progress) => Ok(report),
+            code = interrupted() => Err(code),
+        };
+        let left = traces.clear().await;
+        (ended, left)
+    });
+    progress("");
+    let mut report = match ended {
+        (Ok(report), _) => report,
+        (Err(code), left) => {
+            for (engine, what, reason) in left {
+                screen.error(&anyhow::anyhow!("{engine}: {what} could not be removed: {reason}"));
+            }
+            return Ok(code?);
+        }
+    };
+    if request.platforms.is_empty() {
+        report.findings.push(Finding {
+            id: "selftest-nothing",
+            severity: Severity::Unknown,
+            subject: None,
+            message: "no platform is wanted, so that nothing was run".into(),
+            advice: "To want one: `sudo qemu-persist enable PLATFORM`.".into(),
+        });
+    }
+    let boot = Boot { id: snapshot.facts.boot_id, kernel_release: snapshot.facts.kernel_release };
+    let whole = matches!(runtime, Runtime::Auto | Runtime::All);
+    let recorded = match args.image {
+        Some(_) => Recorded::OwnImage,
+        None => keep(&root, &boot, whole, &mut report),
+    };
+    if args.json {
+        show::json(&report, recorded, screen)?
+    } else {
+        show::text(&report, recorded, screen)?
+    }
+    Ok(crate::finding::exit_code(&report.all_findings()))
+}
+
+/// Waits for a signal that asks to stop, and gives the exit code that shells give for it.
+async fn interrupted() -> io::Result<u8> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(tokio::select! {
+        _ = interrupt.recv() => 130,
+        _ = terminate.recv() => 143,
+        _ = hangup.recv() => 129,
+    })
+}
+
+/// Records what ran, where root ran it.
+fn keep(root: &Root, boot: &Boot, whole: bool, report: &mut Report) -> Recorded {
+    if !nix::unistd::geteuid().is_root() {
+        return Recorded::NotRoot;
+    }
+    // What does not count is replaced.
+    let mut proofs: Proofs = record::load(root, record::PROOFS).unwrap_or_default();
+    if !proof::enter(&mut proofs, &report.platforms, boot, whole) {
+        return Recorded::Nothing;
+    }
+    let Err(e) = record::save(root, record::PROOFS, &proofs) else { return Recorded::Yes };
+    report.findings.push(Finding {
+        id: "proof-not-recorded",
+        severity: Severity::Warning,
+        subject: None,
+        message: format!("what ran could not be recorded: {}: {e}", record::PROOFS),
+        advice: "See whether /var/lib can be written to.".into(),
+    });
+    Recorded::Failed
 }

@@ -7,6 +7,7 @@ pub mod config;
 #[cfg(feature = "client")]
 pub mod host;
 #[cfg(feature = "client")]
+pub mod selftest;
 pub mod status;
 
 use std::fmt::Write as _;

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The part of the builtin container that runs in a process of its own: it goes into new
+//! namespaces, makes a root of nothing but the probe, gives up every right and starts the probe.
+//!
+//! Where it is not root, or root of a user namespace that knows no other user, it goes into a user
+//! namespace of its own; binfmt_misc is never mounted there, so that the handlers are those of
+//! the namespace above (`load_binfmt_misc()`, fs/binfmt_misc.c).
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::{Gid, Uid, chdir, getegid, geteuid, pivot_root, setgroups, setresgid, setresuid};
+
+use super::{Args, NO_CONTAINER, NO_EXEC, STARTED};
+use crate::selftest::image::PROBE;
+use crate::selftest::probes;
+
+/// The user and group that the probe runs as (Debian's `nobody` and `nogroup`; the kernel's
+/// overflow ids): they own nothing.
+const NOBODY: u32 = 65534;
+
+/// Where the new root is put first; a directory that is always there.
+const PLACES: [&str; 4] = ["/tmp", "/run", "/mnt", "/dev"];
+
+/// A step that the system did not allow.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}: {error}")]
+struct Obstacle {
+    step: &'static str,
+    error: io::Error,
+}
+
+trait Step<T> {
+    fn step(self, step: &'static str) -> Result<T, Obstacle>;
+}
+
+impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
+    fn step(self, step: &'static str) -> Result<T, Obstacle> {
+        self.map_err(|e| Obstacle { step, error: e.into() })
+    }
+}
+
+/// Makes the container, runs the probe in it, and gives the exit status.
+pub fn run(args: &Args) -> u8 {
+    let complain = |text: String| {
+        // Nobody listens where this fails.
+        let _ = writeln!(io::stderr(), "{text}");
+    };
+    if let Err(obstacle) = make(probes::identity(args.platform)) {
+        complain(obstacle.to_string());
+        return NO_CONTAINER;
+    }
+    // QEMU takes options from its environment, which is not what is tested here.
+    let started = Command::new(PROBE).arg(&args.nonce).env_clear().stdin(Stdio::inherit()).spawn();
+    let mut probe = match started {
+        Ok(probe) => probe,
+        Err(e) => {
+            complain(e.to_string());
+            return NO_EXEC;
+        }
+    };
+    complain(format!("{STARTED}{}", probe.id()));
+    match probe.wait() {
+        Ok(status) => {
+            if let Some(signal) = status.signal() {
+                complain(format!("it was ended by signal {signal}"));
+            }
+            status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+        }
+        Err(e) => {
+            complain(format!("waiting for it: {e}"));
+            NO_CONTAINER
+        }
+    }
+}
+
+/// Whether user id [`NOBODY`] exists in this user namespace (user_namespaces(7), uid_map).
+fn knows_nobody() -> bool {
+    let covers = |file| {
+        fs::read_to_string(file).is_ok_and(|map| {
+            map.lines().any(|line| {
+                let fields: Vec<u64> = line.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+                matches!(fields[..], [first, _, count] if (first..first + count).contains(&u64::from(NOBODY)))
+            })
+        })
+    };
+    covers("/proc/self/uid_map") && covers("/proc/self/gid_map")
+}
+
+fn make(probe: &[u8]) -> Result<(), Obstacle> {
+    let (user, group) = (geteuid(), getegid());
+    let own_users = !user.is_root() || !knows_nobody();
+    if own_users {
+        unshare(CloneFlags::CLONE_NEWUSER).step("a user namespace")?;
+        fs::write("/proc/self/setgroups", "deny").step("/proc/self/setgroups")?;
+        // Inside it is nobody, who loses all rights over the namespace when the probe is started.
+        fs::write("/proc/self/uid_map", format!("{NOBODY} {user} 1")).step("/proc/self/uid_map")?;
+        fs::write("/proc/self/gid_map", format!("{NOBODY} {group} 1")).step("/proc/self/gid_map")?;
+    }
+    let namespaces = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS;
+    unshare(namespaces).step("namespaces")?;
+    make_root(probe)?;
+    if !own_users {
+        setgroups(&[]).step("giving up root's groups")?;
+        let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+        setresgid(group, group, group).step("giving up root's group")?;
+        setresuid(user, user, user).step("giving up root")?;
+    }
+    prctl::set_no_new_privs().step("no_new_privs")?;
+    // After the change of user, which would undo it.
+    prctl::set_pdeathsig(Signal::SIGKILL).step("the parent's death signal")
+}
+
+/// A read-only root that holds the probe alone.
+fn make_root(probe: &[u8]) -> Result<(), Obstacle> {
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).step("private mounts")?;
+    let place = PLACES.into_iter().find(|place| Path::new(place).is_dir()).unwrap_or("/");
+    let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("tmpfs"), place, Some("tmpfs"), safe, Some("size=16m,mode=0755")).step("a tmpfs")?;
+    chdir(place).step("the new root")?;
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o555).open(PROBE.trim_start_matches('/'));
+    // Closed before it is started, else that fails with ETXTBSY.
+    file.and_then(|mut file| file.write_all(probe)).step("the probe's file")?;
+    // The old root ends up on top of the new one and is taken away there (pivot_root(2)).
+    pivot_root(".", ".").step("pivot_root")?;
+    umount2(".", MntFlags::MNT_DETACH).step("leaving the old root")?;
+    chdir("/").step("the new root")?;
+    let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | safe;
+    mount(none, "/", none, read_only, none).step("a read-only root")
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The builtin container: namespaces and `pivot_root`, and no engine.
+//!
+//! This program starts itself anew in the part of [`inside`], which makes the container and stays
+//! beside it as its parent; what it has to say to this side, it says on standard error and by its
+//! exit status.
+
+pub mod inside;
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::command::{Ending, Output, Talk, one_line};
+use super::expect::Expectation;
+use super::judge::{Judgement, Observation, Verdict, has_answered, judge};
+use super::sight::{self, Sighting};
+use crate::platform::Platform;
+
+/// The name of the hidden verb that [`inside::run`] is behind.
+pub const VERB: &str = "__builtin-container";
+/// The container could not be made.
+pub const NO_CONTAINER: u8 = 125;
+/// The probe could not be started in it.
+pub const NO_EXEC: u8 = 126;
+
+/// The line by which `inside` says which process the probe is.
+const STARTED: &str = "qemu-persist-container ";
+
+/// What a run gave.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What was seen.
+    pub observation: Observation,
+    /// What that means.
+    pub judgement: Judgement,
+}
+
+/// The process id that the line of `inside` names.
+fn pid_in(output: &[u8]) -> Option<u32> {
+    let text = String::from_utf8_lossy(output);
+    let complete = text.rsplit_once('\n').map(|(lines, _)| lines)?;
+    complete.lines().find_map(|line| line.strip_prefix(STARTED))?.trim().parse().ok()
+}
+
+/// Runs the probe of `expectation`'s platform in a builtin container, for `limit` at most.
+///
+/// # Errors
+/// Where this program cannot be started anew.
+pub async fn run(expectation: &Expectation, nonce: &str, limit: Duration) -> std::io::Result<Outcome> {
+    let arguments = [VERB.to_owned(), expectation.platform.oci.to_owned(), nonce.to_owned()];
+    let mut talk = Talk::start(Path::new("/proc/self/exe"), &arguments)?;
+    let answered = |output: &[u8], said: &[u8]| pid_in(said).is_some() && has_answered(output, nonce);
+    let mut sighting = Sighting::NotSeen("it gave no answer".into());
+    let conversation = async {
+        if talk.until(answered).await {
+            if let Some(pid) = pid_in(talk.complaints()) {
+                sighting = sight::look(pid, nonce);
+            }
+        }
+        talk.finish(&[]).await
+    };
+    let ending = match timeout(limit, conversation).await {
+        Ok(ending) => ending?,
+        Err(_) => {
+            talk.kill();
+            Ending::TimedOut
+        }
+    };
+    let output = talk.output(ending);
+    Ok(conclude(expectation, nonce, sighting, &output))
+}
+
+fn conclude(expectation: &Expectation, nonce: &str, sighting: Sighting, output: &Output) -> Outcome {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let said: Vec<_> = stderr.lines().filter(|line| !line.starts_with(STARTED)).collect();
+    let said = one_line(said.join("\n").as_bytes());
+    let observation = Observation::of_probe(sighting, output, nonce, said.clone());
+    let judgement = match output.ending {
+        Ending::Exited(code) if code == i32::from(NO_CONTAINER) => Judgement::new(
+            Verdict::Unknown,
+            format!("this system does not let us make a container: {said}"),
+            if nix::unistd::geteuid().is_root() {
+                "Run it outside of a container or sandbox, or with an engine: `--runtime docker`."
+            } else {
+                "Run it with sudo."
+            },
+        ),
+        _ => judge(expectation, &observation),
+    };
+    Outcome { observation, judgement }
+}
+
+/// What the hidden verb is given.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Whose probe to run
+    #[arg(value_parser = crate::cli::parse_platform)]
+    pub platform: &'static Platform,
+    /// What the probe has to repeat
+    pub nonce: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_is_read_from_whole_lines() {
+        assert_eq!(pid_in(b"qemu-persist-container 12"), None);
+        assert_eq!(pid_in(b"warning\nqemu-persist-container 123\n"), Some(123));
+        assert_eq!(pid_in(b"qemu-persist-container x\n"), None);
+    }
+}

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Container engines, through their command lines: Docker, Podman, nerdctl.
+
+use std::cell::RefCell;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::command::{self, Ending, Output, Talk, error_line, one_line, words};
+use super::expect::Expectation;
+use super::image::{self, engine_platform};
+use super::judge::{Judgement, Observation, Verdict, has_answered, judge};
+use super::probes;
+use super::sight::{self, Sighting};
+use super::token::{CONTAINER_PREFIX, LABEL, REPOSITORY, Token};
+use crate::record::boot_seconds;
+
+/// How long an engine may take for a question or for removing something.
+pub const SHORT: Duration = Duration::from_secs(20);
+
+/// Which engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Docker.
+    Docker,
+    /// Podman.
+    Podman,
+    /// nerdctl, on containerd.
+    Nerdctl,
+}
+
+impl Kind {
+    /// Every engine that is known.
+    pub const ALL: [Self; 3] = [Self::Docker, Self::Podman, Self::Nerdctl];
+
+    /// The name of its program.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+            Self::Nerdctl => "nerdctl",
+        }
+    }
+
+    /// The arguments by which it says its version, once it can be reached.
+    fn version_arguments(self) -> [&'static str; 3] {
+        match self {
+            Self::Docker => ["version", "--format", "{{.Server.Version}}"],
+            Self::Podman => ["info", "--format", "{{.Version.Version}}"],
+            Self::Nerdctl => ["info", "--format", "{{.ServerVersion}}"],
+        }
+    }
+
+    fn start_advice(self) -> &'static str {
+        match self {
+            Self::Docker => "Start it: `sudo systemctl start docker`.",
+            Self::Podman => "See what `podman info` says.",
+            Self::Nerdctl => "Start it: `sudo systemctl start containerd`.",
+        }
+    }
+}
+
+/// An engine whose program is here.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    /// Which it is.
+    pub kind: Kind,
+    program: PathBuf,
+}
+
+/// Why an engine cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Down {
+    /// What is wrong, in one sentence.
+    pub reason: String,
+    /// What to do.
+    pub advice: String,
+}
+
+impl Engine {
+    /// The engine `kind`, where its program is in `PATH`.
+    pub fn find(kind: Kind) -> Option<Self> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let is_program = |file: &PathBuf| nix::unistd::access(file, nix::unistd::AccessFlags::X_OK).is_ok();
+        let mut places = std::env::split_paths(&path).map(|dir| dir.join(kind.name()));
+        let program = places.find(|file| file.is_file() && is_program(file))?;
+        Some(Self { kind, program })
+    }
+
+    /// Its program.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Runs it with `arguments`, for `limit` at most.
+    ///
+    /// # Errors
+    /// Those of starting it.
+    pub async fn ask(&self, arguments: &[&str], limit: Duration) -> io::Result<Output> {
+        command::run(&self.program, &words(arguments), &[], limit).await
+    }
+
+    /// The version of the engine itself.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub async fn version(&self, limit: Duration) -> Result<String, Down> {
+        let name = self.kind.name();
+        let limit = limit.min(SHORT);
+        let down = |reason: String, advice: &str| Down { reason, advice: advice.to_owned() };
+        // Debian's podman-docker has a `docker` that is Podman.
+        let own = self.ask(&["--version"], limit).await.map_err(|e| down(e.to_string(), self.kind.start_advice()))?;
+        if self.kind == Kind::Docker && own.text().to_lowercase().contains("podman") {
+            return Err(down("this `docker` is Podman under another name".into(), "Use `--runtime podman`."));
+        }
+        let answer = self.ask(&self.kind.version_arguments(), limit).await;
+        match answer {
+            Err(e) => Err(down(e.to_string(), self.kind.start_advice())),
+            Ok(output) if output.ending == Ending::TimedOut => {
+                Err(down(format!("{name} gave no answer within {} seconds", limit.as_secs()), self.kind.start_advice()))
+            }
+            Ok(output) if output.ending.is_success() && !output.text().is_empty() => Ok(one_line(&output.stdout)),
+            Ok(output) => {
+                let said = output.complaint();
+                let refused = said.to_lowercase().contains("permission denied");
+                let advice = if refused { "Run it with sudo." } else { self.kind.start_advice() };
+                Err(down(format!("{name} is installed but cannot be used: {said}"), advice))
+            }
+        }
+    }
+
+    /// Loads the private image of `token` and runs it.
+    ///
+    /// # Errors
+    /// Those of starting the engine's program.
+    pub async fn test(&self, expectation: &Expectation, token: &Token, limit: Duration) -> io::Result<Judged> {
+        let platform = expectation.platform;
+        let archive = image::archive(platform, &token.image(), probes::identity(platform))?;
+        let asked = engine_platform(platform);
+        let mut load = words(&["load"]);
+        if self.kind == Kind::Nerdctl {
+            // It unpacks the images of the host's own platform alone otherwise.
+            load.extend(words(&["--platform", &asked]));
+        }
+        let loaded = command::run(&self.program, &load, &archive, limit).await?;
+        if !loaded.ending.is_success() {
+            let how = if loaded.ending == Ending::TimedOut { " in time" } else { "" };
+            let reason = format!("{} did not take the test's image{how}: {}", self.kind.name(), loaded.complaint());
+            let advice = "See whether the engine has room for images and can load one.";
+            return Ok(Judged { observation: None, judgement: Judgement::new(Verdict::Unknown, reason, advice) });
+        }
+        let (name, label) = (token.container(), format!("{LABEL}=1"));
+        #[rustfmt::skip]
+        let mut run = words(&[
+            "run", "--rm", "--interactive", "--network", "none", "--pull", "never", "--platform", &asked,
+            "--name", &name, "--label", &label, "--read-only", "--cap-drop", "ALL",
+            "--security-opt", "no-new-privileges",
+        ]);
+        if self.kind != Kind::Nerdctl {
+            run.extend(words(&["--log-driver", "none"]));
+        }
+        run.extend([token.image(), token.nonce.clone()]);
+        let mut talk = Talk::start(&self.program, &run)?;
+        let mut sighting = Sighting::NotSeen("it gave no answer".into());
+        let conversation = async {
+            if talk.until(|output, _| has_answered(output, &token.nonce)).await {
+                sighting = self.look(&name, &token.nonce, limit).await;
+            }
+            talk.finish(&[]).await
+        };
+        let ending = match timeout(limit, conversation).await {
+            Ok(ending) => ending?,
+            Err(_) => {
+                talk.kill();
+                Ending::TimedOut
+            }
+        };
+        let output = talk.output(ending);
+        let said = error_line(&output.stderr);
+        let observation = Observation::of_probe(sighting, &output, &token.nonce, said);
+        let judgement = judge(expectation, &observation);
+        Ok(Judged { observation: Some(observation), judgement })
+    }
+
+    /// Looks at the process of the running container `name`.
+    async fn look(&self, name: &str, nonce: &str, limit: Duration) -> Sighting {
+        let inspect = ["inspect", "--format", "{{.State.Pid}}", name];
+        match self.ask(&inspect, limit.min(SHORT)).await {
+            Ok(output) if output.ending.is_success() => match output.text().parse() {
+                Ok(pid) if pid > 0 => sight::look(pid, nonce),
+                _ => Sighting::NotSeen("the engine does not say which process it is".into()),
+            },
+            Ok(output) => Sighting::NotSeen(output.complaint()),
+            Err(e) => Sighting::NotSeen(e.to_string()),
+        }
+    }
+
+    /// Removes a container, by name. One that is not there is no error.
+    ///
+    /// # Errors
+    /// What the engine said.
+    async fn remove_container(&self, name: &str) -> Result<(), String> {
+        gone(self.ask(&["rm", "--force", name], SHORT).await)
+    }
+
+    /// Removes an image's name, and with it the image that has no other. One that is not there is
+    /// no error.
+    ///
+    /// # Errors
+    /// What the engine said.
+    async fn remove_image(&self, name: &str) -> Result<(), String> {
+        gone(self.ask(&["rmi", name], SHORT).await)
+    }
+
+    /// Removes what the run of `token` has left.
+    ///
+    /// # Errors
+    /// What the engine said.
+    pub async fn remove(&self, token: &Token) -> Result<(), String> {
+        let container = self.remove_container(&token.container()).await;
+        let image = self.remove_image(&token.image()).await;
+        container.and(image)
+    }
+
+    /// Removes what runs that were killed have left, on this boot (`boot_id`) or an earlier one.
+    /// Only what bears the self-test's own name, and only of runs whose time is over.
+    pub async fn remove_leftovers(&self, boot_id: &str) -> Vec<Result<(), String>> {
+        let now = boot_seconds();
+        let over = |text: &str| Token::parse(text).is_some_and(|token| token.is_over(boot_id, now));
+        let mut results = Vec::new();
+        let filter = format!("label={LABEL}=1");
+        let containers = self.names(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"]).await;
+        for name in containers.iter().filter(|name| name.strip_prefix(CONTAINER_PREFIX).is_some_and(over)) {
+            results.push(self.remove_container(name).await);
+        }
+        let reference = format!("reference={REPOSITORY}:*");
+        let images = self.names(&["images", "--filter", &reference, "--format", "{{.Repository}}:{{.Tag}}"]).await;
+        let tag = |name: &str| name.strip_prefix(REPOSITORY)?.strip_prefix(':').map(str::to_owned);
+        for name in images.iter().filter(|name| tag(name).is_some_and(|tag| over(&tag))) {
+            results.push(self.remove_image(name).await);
+        }
+        results
+    }
+
+    async fn names(&self, arguments: &[&str]) -> Vec<String> {
+        match self.ask(arguments, SHORT).await {
+            Ok(output) if output.ending.is_success() => output.text().lines().map(str::to_owned).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn gone(result: io::Result<Output>) -> Result<(), String> {
+    let output = result.map_err(|e| e.to_string())?;
+    let said = output.complaint();
+    let lower = said.to_lowercase();
+    let absent = ["no such", "not known", "not found"].iter().any(|text| lower.contains(text));
+    if output.ending.is_success() || absent { Ok(()) } else { Err(said) }
+}
+
+/// What a run gave; without an observation where no container was started.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// What was seen.
+    pub observation: Option<Observation>,
+    /// What that means.
+    pub judgement: Judgement,
+}
+
+/// What runs have left with engines and is to be removed, whatever happens.
+#[derive(Debug, Default)]
+pub struct Traces(RefCell<Vec<(Engine, Token)>>);
+
+impl Traces {
+    /// Notes that `token` is about to be used with `engine`.
+    pub fn note(&self, engine: &Engine, token: &Token) {
+        self.0.borrow_mut().push((engine.clone(), token.clone()));
+    }
+
+    /// Removes everything noted. Gives what could not be removed: the engine's name, the name of
+    /// the image, and what the engine said.
+    pub async fn clear(&self) -> Vec<(&'static str, String, String)> {
+        let mut left = Vec::new();
+        // Crossed out only when it is done: this may be dropped half-way and asked again.
+        loop {
+            let Some((engine, token)) = self.0.borrow().last().cloned() else { return left };
+            if let Err(reason) = engine.remove(&token).await {
+                left.push((engine.kind.name(), token.image(), reason));
+            }
+            self.0.borrow_mut().pop();
+        }
+    }
+}

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From what was seen of a container to a verdict: pure.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::command::{Ending, Output};
+use super::expect::{Expectation, Handler};
+use super::probes::{self, AnswerError};
+use super::sight::{Exe, Sighting};
+
+/// What a run of one container shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The right answer, through the expected interpreter, which was seen running.
+    Pass,
+    /// The right answer, but the interpreter could not be looked at: no proof.
+    Unseen,
+    /// The container does not work as it must.
+    Fail,
+    /// It could not be found out.
+    Unknown,
+}
+
+/// What was seen of one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// What `uname` said in it, where it answered.
+    pub machine: Option<String>,
+    /// Whether an answer is what counts; else it is the status that its command ended with.
+    pub asks_machine: bool,
+    /// What its process runs.
+    pub sighting: Sighting,
+    /// How it ended.
+    pub ending: Ending,
+    /// What it, or its runtime, said of an error; one line.
+    pub said: String,
+}
+
+impl Observation {
+    /// What was seen of a container that ran the probe, which was given `nonce`. `said` is what it
+    /// or its runtime said of an error.
+    pub fn of_probe(sighting: Sighting, output: &Output, nonce: &str, said: String) -> Self {
+        let answer = probes::parse_answer(&output.stdout, nonce);
+        let said = match &answer {
+            Err(e) if said.is_empty() && !output.stdout.is_empty() => e.to_string(),
+            _ => said,
+        };
+        Self { machine: answer.ok(), asks_machine: true, sighting, ending: output.ending, said }
+    }
+}
+
+/// Whether `output` of the probe holds its answer, or what can no longer become one.
+pub fn has_answered(output: &[u8], nonce: &str) -> bool {
+    !matches!(probes::parse_answer(output, nonce), Err(AnswerError::Empty | AnswerError::BreaksOff))
+}
+
+/// A verdict, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What is wrong, in one sentence; empty for a pass.
+    pub reason: String,
+    /// What to do, in one sentence; empty for a pass.
+    pub advice: String,
+}
+
+const APPLY: &str = "Run `sudo qemu-persist apply`.";
+
+impl Judgement {
+    /// Nothing is wrong.
+    pub fn pass() -> Self {
+        Self { verdict: Verdict::Pass, reason: String::new(), advice: String::new() }
+    }
+
+    /// `reason` is what is wrong.
+    pub fn new(verdict: Verdict, reason: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { verdict, reason: reason.into(), advice: advice.into() }
+    }
+
+    fn fail(reason: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::new(Verdict::Fail, reason, advice)
+    }
+}
+
+/// What `observation` of a container says where `expectation` is what it must show.
+pub fn judge(expectation: &Expectation, observation: &Observation) -> Judgement {
+    let platform = expectation.platform;
+    match &observation.machine {
+        None if observation.asks_machine => return no_answer(expectation, observation),
+        Some(machine) if machine != platform.uname => {
+            let ran = match &observation.sighting {
+                Sighting::Seen(exe) if is_native(exe, &expectation.handler) => "it ran natively and ",
+                _ => "it ",
+            };
+            return Judgement::fail(
+                format!("{ran}said {machine}, where {platform} has to say {}", platform.uname),
+                "Look at what its handler runs: `qemu-persist status`.",
+            );
+        }
+        _ => {}
+    }
+    if !observation.ending.is_success() {
+        return no_answer(expectation, observation);
+    }
+    match &observation.sighting {
+        Sighting::NotSeen(why) => Judgement::new(
+            Verdict::Unseen,
+            format!("the answer is right, but which interpreter gave it was not seen: {why}"),
+            if nix::unistd::geteuid().is_root() {
+                "Use an engine that runs its containers on this machine, or `--runtime builtin`."
+            } else {
+                "Run it with sudo for a proof."
+            },
+        ),
+        Sighting::Seen(exe) => by_interpreter(exe, expectation),
+    }
+}
+
+fn is_native(exe: &Exe, handler: &Handler) -> bool {
+    let named = matches!(handler, Handler::Wins { interpreter, .. } if *interpreter == exe.path);
+    exe.inside && !named
+}
+
+fn by_interpreter(exe: &Exe, expectation: &Expectation) -> Judgement {
+    let platform = expectation.platform;
+    let ran = exe.path.display();
+    if is_native(exe, &expectation.handler) {
+        return Judgement::fail(
+            format!("{ran} ran natively, without an interpreter: it is no program of {platform}"),
+            "Use an image whose programs are of the platform that it says.",
+        );
+    }
+    match &expectation.handler {
+        Handler::Wins { file: Ok(file), .. } if file.is_same(&exe.identity) => Judgement::pass(),
+        Handler::Wins { interpreter, file: Err(_), .. } => Judgement::fail(
+            format!(
+                "it ran through {ran}, and {} is not there: it will not come back after a reboot",
+                shown(interpreter)
+            ),
+            APPLY,
+        ),
+        Handler::Wins { interpreter, .. } if exe.deleted => Judgement::fail(
+            format!("the kernel still runs an older file than the {} that is there now", shown(interpreter)),
+            APPLY,
+        ),
+        Handler::Wins { name, interpreter, .. } => Judgement::fail(
+            format!("it ran through another interpreter ({ran}) than {} of the handler {name}", shown(interpreter)),
+            APPLY,
+        ),
+        Handler::None(_) | Handler::Off => Judgement::fail(
+            format!("it ran through {ran}, though no handler for {platform} is registered here"),
+            "Look for another set of handlers, in a container or a virtual machine, that the engine uses.",
+        ),
+        Handler::NotMounted => Judgement::new(
+            Verdict::Unknown,
+            format!("it ran through {ran}, but binfmt_misc is not mounted here, so what had to run it is not known"),
+            APPLY,
+        ),
+        Handler::Unknown(why) => Judgement::new(
+            Verdict::Unknown,
+            format!("it ran through {ran}, but the handlers cannot be read: {why}"),
+            "Run it with sudo.",
+        ),
+    }
+}
+
+fn shown(path: &Path) -> std::path::Display<'_> {
+    path.display()
+}
+
+/// What a text in an error message means, and what to do.
+const MEANINGS: [(&str, &str, &str); 5] = [
+    (
+        "mprotect of jit buffer",
+        "QEMU may not make its code executable",
+        "Run it outside of a service with MemoryDenyWriteExecute=.",
+    ),
+    (
+        "has to be run using kernel binfmt-misc subsystem",
+        "the handler lacks the flag P that its interpreter asks for",
+        APPLY,
+    ),
+    ("uncaught target signal", "QEMU crashed", "Look at the page size and QEMU's version: `qemu-persist host`."),
+    ("failed to map segment", "QEMU could not map a library", "Look at the page size: `qemu-persist host`."),
+    ("permission denied while trying to connect", "this user may not use Docker", "Run it with sudo."),
+];
+
+fn no_answer(expectation: &Expectation, observation: &Observation) -> Judgement {
+    let platform = expectation.platform;
+    let said = &observation.said;
+    let lower = said.to_lowercase();
+    let behind = if said.is_empty() { String::new() } else { format!(": {said}") };
+    if let Some((_, meaning, advice)) = MEANINGS.iter().find(|(text, ..)| lower.contains(text)) {
+        return Judgement::fail(format!("{meaning}{behind}"), *advice);
+    }
+    match observation.ending {
+        Ending::TimedOut => {
+            return Judgement::fail(
+                format!("it gave no answer in time{behind}"),
+                "Give it more time with --timeout, or look at what the host is busy with.",
+            );
+        }
+        // An engine that could not make the container, or a program that could not be started.
+        _ if lower.contains("exec format error") || lower.contains("no such file") || said.is_empty() => {}
+        Ending::Exited(125) => {
+            return Judgement::fail(
+                format!("the container could not be started{behind}"),
+                "See whether the engine runs a container of this host's own architecture.",
+            );
+        }
+        Ending::Exited(_) | Ending::Signalled(_) => {}
+    }
+    let how = match observation.ending {
+        Ending::Signalled(signal) => format!("was ended by signal {signal}"),
+        Ending::Exited(0) => "gave no answer".to_owned(),
+        Ending::Exited(code) => format!("ended with status {code}"),
+        Ending::TimedOut => "gave no answer in time".to_owned(),
+    };
+    match &expectation.handler {
+        Handler::None(disabled) if disabled.is_empty() => {
+            Judgement::fail(format!("no handler is registered for {platform}{behind}"), APPLY)
+        }
+        Handler::None(disabled) => {
+            Judgement::fail(format!("its handler {} is disabled{behind}", disabled.join(", ")), APPLY)
+        }
+        Handler::Off => Judgement::fail(format!("handlers are turned off as a whole{behind}"), APPLY),
+        Handler::NotMounted => Judgement::fail(format!("binfmt_misc is not mounted here{behind}"), APPLY),
+        Handler::Wins { name, fixed: false, .. } if lower.contains("no such file") => Judgement::fail(
+            format!("the handler {name} has no F flag, so that its interpreter is not found in a container{behind}"),
+            APPLY,
+        ),
+        Handler::Wins { name, .. } if lower.contains("exec format error") => Judgement::fail(
+            format!("it was not run by the handler {name} that is registered here{behind}"),
+            "See whether the engine runs in a container or virtual machine with handlers of its own.",
+        ),
+        _ if !observation.asks_machine => Judgement::fail(
+            format!("the command {how}{behind}"),
+            "See whether the command does so on a machine of that platform as well.",
+        ),
+        Handler::Wins { interpreter, .. } => Judgement::fail(
+            format!("it {how}{behind}"),
+            format!("Look at its interpreter {}: `qemu-persist status`.", shown(interpreter)),
+        ),
+        Handler::Unknown(why) => Judgement::fail(
+            format!("it {how}{behind}"),
+            format!("The handlers cannot be read ({why}): run it with sudo."),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::Platform;
+    use crate::record::FileIdentity;
+    use std::path::PathBuf;
+
+    fn identity(ino: u64) -> FileIdentity {
+        FileIdentity { dev: 1, ino, size: 2, mtime_ns: 3, build_id: None }
+    }
+
+    fn wins(fixed: bool, file: Result<FileIdentity, String>) -> Handler {
+        let (name, rule) = ("qemu-aarch64".to_owned(), ":rule:".to_owned());
+        Handler::Wins { name, rule, inode: 1, interpreter: PathBuf::from("/usr/bin/qemu"), fixed, file }
+    }
+
+    fn seen(path: &str, ino: u64, deleted: bool, inside: bool) -> Sighting {
+        Sighting::Seen(Exe { path: path.into(), deleted, identity: identity(ino), inside })
+    }
+
+    #[test]
+    fn only_the_right_answer_through_the_right_file_passes() {
+        let ok = || Sighting::NotSeen("x".into());
+        let q = "/usr/bin/qemu";
+        let right = Some("aarch64");
+        let done = Ending::Exited(0);
+        #[rustfmt::skip]
+        let rows = [
+            (wins(true, Ok(identity(7))), right, seen(q, 7, false, false), done, "", Verdict::Pass, ""),
+            (wins(true, Ok(identity(7))), right, seen(q, 7, true, false), done, "", Verdict::Pass, ""),
+            (wins(true, Ok(identity(7))), right, ok(), done, "", Verdict::Unseen, "not seen"),
+            (wins(true, Ok(identity(7))), right, seen(q, 8, true, false), done, "", Verdict::Fail, "older file"),
+            (wins(true, Ok(identity(7))), right, seen("/x", 8, false, false), done, "", Verdict::Fail, "another interpreter"),
+            (wins(true, Ok(identity(7))), right, seen("/probe", 8, false, true), done, "", Verdict::Fail, "natively"),
+            (wins(true, Ok(identity(7))), right, seen(q, 8, false, true), done, "", Verdict::Fail, "another interpreter"),
+            (wins(true, Err("gone".into())), right, seen(q, 8, true, false), done, "", Verdict::Fail, "not there"),
+            (wins(true, Ok(identity(7))), right, seen(q, 7, false, false), Ending::Exited(1), "", Verdict::Fail, "status 1"),
+            (wins(true, Ok(identity(7))), Some("x86_64"), seen("/probe", 8, false, true), done, "", Verdict::Fail, "natively and said x86_64"),
+            (wins(true, Ok(identity(7))), Some("armv7l"), seen(q, 7, false, false), done, "", Verdict::Fail, "has to say aarch64"),
+            (wins(true, Ok(identity(7))), None, ok(), Ending::TimedOut, "", Verdict::Fail, "in time"),
+            (wins(true, Ok(identity(7))), None, ok(), Ending::Exited(125), "no cgroup", Verdict::Fail, "could not be started: no cgroup"),
+            (wins(true, Ok(identity(7))), None, ok(), Ending::Exited(1), "exec format error", Verdict::Fail, "not run by the handler"),
+            (wins(false, Ok(identity(7))), None, ok(), Ending::Exited(127), "no such file or directory", Verdict::Fail, "no F flag"),
+            (wins(true, Ok(identity(7))), None, ok(), Ending::Signalled(11), "", Verdict::Fail, "signal 11"),
+            (Handler::None(vec![]), None, ok(), Ending::Exited(1), "exec format error", Verdict::Fail, "no handler is registered for linux/arm64"),
+            (Handler::None(vec!["q".into()]), None, ok(), Ending::Exited(1), "Exec format error", Verdict::Fail, "handler q is disabled"),
+            (Handler::Off, None, ok(), Ending::Exited(1), "Exec format error", Verdict::Fail, "as a whole"),
+            (Handler::NotMounted, None, ok(), Ending::Exited(1), "Exec format error", Verdict::Fail, "not mounted"),
+            (Handler::NotMounted, right, seen(q, 7, false, false), done, "", Verdict::Unknown, "not mounted"),
+            (Handler::None(vec![]), right, seen(q, 7, false, false), done, "", Verdict::Fail, "though no handler"),
+            (Handler::Unknown("no".into()), right, seen(q, 7, false, false), done, "", Verdict::Unknown, "cannot be read"),
+        ];
+        for (handler, machine, sighting, ending, said, verdict, reason) in rows {
+            let expectation = Expectation { platform: Platform::named("arm64").unwrap(), handler };
+            let machine = machine.map(str::to_owned);
+            let observation = Observation { machine, asks_machine: true, sighting, ending, said: said.into() };
+            let judgement = judge(&expectation, &observation);
+            assert_eq!(judgement.verdict, verdict, "{expectation:?} {observation:?}: {judgement:?}");
+            assert!(judgement.reason.contains(reason), "{reason}: {judgement:?}");
+            assert_eq!(judgement.advice.is_empty(), verdict == Verdict::Pass, "{judgement:?}");
+        }
+    }
+}

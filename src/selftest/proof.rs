@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From what ran to what is remembered of it (see [`crate::record`]).
+//!
+//! Remembered are passes whose interpreter was seen, and failures. What could not be found out
+//! neither makes a proof nor takes one away.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::command::one_line;
+use super::expect::Handler;
+use super::judge::Verdict;
+use super::{PlatformReport, RunResult};
+use crate::record::{Proof, Proofs, RuntimeResult, boot_seconds};
+
+/// What a proof is bound to besides the handler.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// The id of this boot.
+    pub id: String,
+    /// The kernel's release.
+    pub kernel_release: String,
+}
+
+/// Enters `reports` into `proofs`. `whole` says that every runtime was meant, so that older results
+/// of runtimes which are not among them no longer count. Gives whether anything was entered.
+pub fn enter(proofs: &mut Proofs, reports: &[PlatformReport], boot: &Boot, whole: bool) -> bool {
+    let mut entered = false;
+    for report in reports {
+        let name = report.platform.to_string();
+        if let Some(proof) = proof(report, boot, proofs.get(&name), whole) {
+            proofs.insert(name, proof);
+            entered = true;
+        }
+    }
+    entered
+}
+
+fn counts(result: &RunResult) -> Option<RuntimeResult> {
+    let passed = match result.verdict {
+        Verdict::Pass => true,
+        Verdict::Fail => false,
+        Verdict::Unseen | Verdict::Unknown => return None,
+    };
+    let reason = one_line(result.reason.as_bytes());
+    Some(RuntimeResult { runtime: result.runtime.to_owned(), passed, reason })
+}
+
+fn proof(report: &PlatformReport, boot: &Boot, older: Option<&Proof>, whole: bool) -> Option<Proof> {
+    let mut results: Vec<_> = report.results.iter().filter_map(counts).collect();
+    if results.is_empty() {
+        return None;
+    }
+    let (entry, entry_inode) = match &report.expectation.handler {
+        Handler::Wins { rule, inode, .. } => (rule.clone(), *inode),
+        _ => (String::new(), 0),
+    };
+    let passed = report.results.iter().find(|result| result.verdict == Verdict::Pass);
+    let seen = passed.or_else(|| report.results.iter().find(|result| result.interpreter.is_some()));
+    let proof = Proof {
+        boot_id: boot.id.clone(),
+        kernel_release: boot.kernel_release.clone(),
+        unix_time: SystemTime::now().duration_since(UNIX_EPOCH).map(|d| d.as_secs()).unwrap_or_default(),
+        boot_seconds: boot_seconds(),
+        entry,
+        entry_inode,
+        interpreter: seen.and_then(|result| result.interpreter.as_ref()).map(|exe| exe.identity.clone()),
+        results: Vec::new(),
+    };
+    if let Some(older) = older.filter(|older| !whole && same_binding(older, &proof)) {
+        let again =
+            |kept: &RuntimeResult| report.results.iter().any(|r| r.runtime == kept.runtime && counts(r).is_some());
+        results.extend(older.results.iter().filter(|kept| !again(kept)).cloned());
+    }
+    Some(Proof { results, ..proof })
+}
+
+/// Whether both are of one boot, kernel, registration and interpreter.
+fn same_binding(one: &Proof, other: &Proof) -> bool {
+    one.boot_id == other.boot_id
+        && one.kernel_release == other.kernel_release
+        && one.entry == other.entry
+        && one.entry_inode == other.entry_inode
+        && match (&one.interpreter, &other.interpreter) {
+            (Some(one), Some(other)) => one.is_same(other),
+            // A container that did not run shows none.
+            _ => true,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::Platform;
+    use crate::record::FileIdentity;
+    use crate::selftest::expect::Expectation;
+    use crate::selftest::sight::Exe;
+
+    fn identity(ino: u64) -> FileIdentity {
+        FileIdentity { dev: 1, ino, size: 2, mtime_ns: 3, build_id: None }
+    }
+
+    fn report(results: &[(&'static str, Verdict)]) -> PlatformReport {
+        let platform = Platform::named("arm64").unwrap();
+        let handler = Handler::Wins {
+            name: "q".into(),
+            rule: ":q:".into(),
+            inode: 5,
+            interpreter: "/q".into(),
+            fixed: true,
+            file: Ok(identity(1)),
+        };
+        let result = |&(runtime, verdict): &(&'static str, Verdict)| RunResult {
+            runtime,
+            version: None,
+            verdict,
+            machine: None,
+            interpreter: (verdict == Verdict::Pass).then(|| Exe {
+                path: "/q".into(),
+                deleted: false,
+                identity: identity(1),
+                inside: false,
+            }),
+            seconds: 0.1,
+            reason: if verdict == Verdict::Pass { String::new() } else { "x".repeat(1000) },
+            advice: String::new(),
+        };
+        PlatformReport {
+            platform,
+            expected: platform.uname,
+            expectation: Expectation { platform, handler },
+            results: results.iter().map(result).collect(),
+        }
+    }
+
+    fn after(runs: &[(&[(&'static str, Verdict)], bool)]) -> Vec<(String, bool)> {
+        let boot = Boot { id: "b".into(), kernel_release: "k".into() };
+        let mut proofs = Proofs::new();
+        for (results, whole) in runs {
+            enter(&mut proofs, &[report(results)], &boot, *whole);
+        }
+        let Some(proof) = proofs.get("linux/arm64") else { return Vec::new() };
+        assert!(proof.results.iter().all(|result| result.reason.chars().count() <= 300));
+        proof.results.iter().map(|result| (result.runtime.clone(), result.passed)).collect()
+    }
+
+    #[test]
+    fn what_is_known_replaces_what_was_known() {
+        use Verdict::{Fail, Pass, Unknown, Unseen};
+        let kept = |results: &[(&str, bool)]| results.iter().map(|(r, p)| ((*r).to_owned(), *p)).collect::<Vec<_>>();
+        assert_eq!(after(&[(&[("docker", Pass)], true)]), kept(&[("docker", true)]));
+        assert_eq!(after(&[(&[("docker", Pass)], true), (&[("docker", Fail)], false)]), kept(&[("docker", false)]));
+        assert_eq!(after(&[(&[("docker", Unseen)], true)]), kept(&[]));
+        assert_eq!(after(&[(&[("docker", Pass)], true), (&[("docker", Unknown)], true)]), kept(&[("docker", true)]));
+        let by_one = after(&[(&[("docker", Fail)], true), (&[("builtin", Pass)], false)]);
+        assert_eq!(by_one, kept(&[("builtin", true), ("docker", false)]));
+        let by_all = after(&[(&[("docker", Fail)], true), (&[("podman", Pass)], true)]);
+        assert_eq!(by_all, kept(&[("podman", true)]));
+    }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Looking at a container's process from outside: which file is it that really runs?
+//!
+//! `/proc/PID/exe` of an emulated process is the interpreter that the kernel took, whatever has
+//! become of its path since (proc_pid_exe(5)): the link's text ends in ` (deleted)` then, and
+//! `stat(2)` through the link still gives the file that runs.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::qemu;
+use crate::record::FileIdentity;
+
+/// What was seen of a container's process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sighting {
+    /// The file that it runs.
+    Seen(Exe),
+    /// It could not be looked at, and why.
+    NotSeen(String),
+}
+
+/// The file that a process runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Exe {
+    /// Its path as the kernel says it, without the mark of a deleted file. It may be one that is
+    /// only there inside the container, or on the machine that registered it.
+    pub path: PathBuf,
+    /// Whether that path no longer leads to it.
+    pub deleted: bool,
+    /// Which file it is.
+    pub identity: FileIdentity,
+    /// Whether it lies in the container's own file system.
+    pub inside: bool,
+}
+
+/// Whether process `pid` was given `nonce`, as an argument or in its environment.
+fn carries(pid: u32, nonce: &str) -> io::Result<bool> {
+    let holds = |file: &str| {
+        let bytes = fs::read(format!("/proc/{pid}/{file}"))?;
+        Ok(bytes.windows(nonce.len()).any(|window| window == nonce.as_bytes()))
+    };
+    if holds("cmdline")? { Ok(true) } else { holds("environ") }
+}
+
+/// Looks at process `pid`, which has to be the one that was given `nonce`: an engine in a virtual
+/// machine or on another host speaks of processes that are not here.
+pub fn look(pid: u32, nonce: &str) -> Sighting {
+    match carries(pid, nonce) {
+        Ok(true) => {}
+        Ok(false) => return Sighting::NotSeen("the engine's containers run on another machine".into()),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Sighting::NotSeen(NOT_ROOT.into()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Sighting::NotSeen("the container's process is not to be seen here".into());
+        }
+        Err(e) => return Sighting::NotSeen(format!("/proc/{pid}: {e}")),
+    }
+    match exe(pid) {
+        Ok(exe) => Sighting::Seen(exe),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Sighting::NotSeen(NOT_ROOT.into()),
+        Err(e) => Sighting::NotSeen(format!("/proc/{pid}/exe: {e}")),
+    }
+}
+
+const NOT_ROOT: &str = "only root may look at the container's process";
+
+/// The file that process `pid` runs.
+///
+/// # Errors
+/// Those of `readlink(2)` and `stat(2)` on `/proc/PID/exe`.
+pub fn exe(pid: u32) -> io::Result<Exe> {
+    let link = PathBuf::from(format!("/proc/{pid}/exe"));
+    let text = fs::read_link(&link)?;
+    let metadata = fs::metadata(&link)?;
+    let build_id = fs::File::open(&link).ok().and_then(qemu::build_id);
+    let identity = FileIdentity::new(&metadata, build_id);
+    let shown = text.to_string_lossy();
+    let (path, deleted) = match shown.strip_suffix(" (deleted)") {
+        Some(path) => (PathBuf::from(path), true),
+        None => (text.clone(), false),
+    };
+    let within = Path::new(&format!("/proc/{pid}/root")).join(path.strip_prefix("/").unwrap_or(&path));
+    let inside = fs::metadata(within).is_ok_and(|m| FileIdentity::new(&m, None).is_same(&identity));
+    Ok(Exe { path, deleted, identity, inside })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_process_is_seen_by_its_nonce_even_when_its_file_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("sleeper");
+        fs::copy("/bin/sleep", &program).unwrap();
+        let before = FileIdentity::new(&fs::metadata(&program).unwrap(), None);
+        let mut child = Command::new(&program).arg("600.0123").stdout(Stdio::null()).spawn().unwrap();
+        fs::remove_file(&program).unwrap();
+        let (right, wrong) = (look(child.id(), "600.0123"), look(child.id(), "another nonce"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let Sighting::Seen(exe) = right else { panic!("{right:?}") };
+        assert!(exe.deleted && !exe.inside && exe.identity.is_same(&before));
+        assert_eq!(exe.path, program);
+        assert!(matches!(wrong, Sighting::NotSeen(_)), "{wrong:?}");
+    }
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! An image of the user's own: it is run and looked at, and never removed or given another name.
+//!
+//! It is run by its id, since `docker run --platform` of a name can give that name to another
+//! image.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::time::{sleep, timeout};
+
+use super::command::{self, Ending, Output, Talk, error_line, one_line};
+use super::engine::{Engine, Judged, SHORT};
+use super::expect::{Expectation, Handler};
+use super::image::engine_platform;
+use super::judge::{Judgement, Observation, Verdict, judge};
+use super::sight::{self, Sighting};
+use super::token::{LABEL, Token};
+use crate::platform::Platform;
+
+/// How long an image may take to be pulled.
+const PULL: Duration = Duration::from_secs(600);
+/// The variable by which the container's process is recognised.
+const MARK: &str = "QEMU_PERSIST_SELFTEST";
+/// How often the container's process is looked for: `uname` under QEMU lives for some 10 ms.
+const GLANCE: Duration = Duration::from_millis(1);
+
+/// An image, and what to run in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserImage {
+    /// Its name or id, as the engine knows it.
+    pub reference: String,
+    /// The command; empty for `uname -m`, whose answer is compared.
+    pub command: Vec<String>,
+}
+
+/// What an engine says of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Inspected {
+    id: String,
+    os: String,
+    architecture: String,
+}
+
+impl Inspected {
+    /// Its platform, as a text: `linux/arm64`.
+    pub fn platform(&self) -> String {
+        format!("{}/{}", self.os, self.architecture)
+    }
+}
+
+fn read_inspection(json: &[u8]) -> Result<Inspected, String> {
+    let mut images: Vec<Inspected> = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+    images.pop().ok_or_else(|| "the engine says nothing of the image".into())
+}
+
+fn unknown(reason: impl Into<String>, advice: impl Into<String>) -> Judged {
+    Judged { observation: None, judgement: Judgement::new(Verdict::Unknown, reason, advice) }
+}
+
+impl Engine {
+    /// What it says of the image `reference`; none where it has no such image.
+    ///
+    /// # Errors
+    /// What it said instead.
+    pub async fn inspect_image(&self, reference: &str) -> Result<Option<Inspected>, String> {
+        let output = self.ask(&["image", "inspect", "--", reference], SHORT).await.map_err(|e| e.to_string())?;
+        if output.ending.is_success() {
+            return read_inspection(&output.stdout).map(Some);
+        }
+        let said = error_line(&output.stderr);
+        let lower = said.to_lowercase();
+        let absent = ["no such", "not found", "not known"].iter().any(|text| lower.contains(text));
+        if absent { Ok(None) } else { Err(said) }
+    }
+
+    /// The image to run for `platform`: the one that is here, else one that is pulled.
+    async fn obtain(
+        &self,
+        image: &UserImage,
+        platform: &Platform,
+        progress: &dyn Fn(&str),
+    ) -> Result<Inspected, Judged> {
+        let reference = &image.reference;
+        let name = self.kind.name();
+        let failed = |reason: String| unknown(reason, format!("See what `{name} image inspect {reference}` says."));
+        let here = match self.inspect_image(reference).await.map_err(failed)? {
+            Some(here) => here,
+            None => {
+                progress(&format!("{platform}: {name} pulls {reference}"));
+                let asked = engine_platform(platform);
+                let pulled = self.ask(&["pull", "--platform", &asked, "--", reference], PULL).await;
+                let pulled = pulled.map_err(|e| failed(e.to_string()))?;
+                if !pulled.ending.is_success() {
+                    let said = error_line(&pulled.stderr);
+                    return Err(unknown(
+                        format!("{reference} is not here and could not be pulled: {said}"),
+                        "Look at its name and the network, or leave --image away for a test without network.",
+                    ));
+                }
+                let pulled = self.inspect_image(reference).await.map_err(failed)?;
+                pulled.ok_or_else(|| failed(format!("{reference} was pulled and is not there")))?
+            }
+        };
+        if here.platform() == platform.to_string() {
+            return Ok(here);
+        }
+        Err(unknown(
+            format!("the image {reference} that is here is one of {}, not of {platform}", here.platform()),
+            format!("Get the other: `{name} pull --platform {platform} {reference}`."),
+        ))
+    }
+
+    /// Runs `image` and judges what is seen of it.
+    ///
+    /// # Errors
+    /// Those of starting the engine's program.
+    pub async fn test_image(
+        &self,
+        expectation: &Expectation,
+        image: &UserImage,
+        token: &Token,
+        limit: Duration,
+        progress: &dyn Fn(&str),
+    ) -> io::Result<Judged> {
+        let inspected = match self.obtain(image, expectation.platform, progress).await {
+            Ok(inspected) => inspected,
+            Err(judged) => return Ok(judged),
+        };
+        let (asked, name, label) = (engine_platform(expectation.platform), token.container(), format!("{LABEL}=1"));
+        let mark = format!("{MARK}={}", token.nonce);
+        let mut run = command::words(&[
+            "run",
+            "--rm",
+            "--pull",
+            "never",
+            "--platform",
+            &asked,
+            "--name",
+            &name,
+            "--label",
+            &label,
+            "--env",
+            &mark,
+        ]);
+        if image.command.is_empty() {
+            run.extend(command::words(&["--network", "none", "--entrypoint", "uname", &inspected.id, "-m"]));
+        } else {
+            run.push(inspected.id.clone());
+            run.extend(image.command.iter().cloned());
+        }
+        let before = processes();
+        let mut talk = Talk::start(self.program(), &run)?;
+        let mut sighting = Sighting::NotSeen("it was over before it could be looked at".into());
+        let conversation = async {
+            let mut seen = false;
+            let end = talk.finish(&[]);
+            tokio::pin!(end);
+            loop {
+                tokio::select! {
+                    ending = &mut end => return ending,
+                    () = sleep(GLANCE), if !seen => {
+                        if let Some(found) = find(&before, &token.nonce) {
+                            (sighting, seen) = (found, true);
+                        }
+                    }
+                }
+            }
+        };
+        let ended = timeout(limit, conversation).await;
+        let ending = match ended {
+            Ok(ending) => ending?,
+            Err(_) => {
+                talk.kill();
+                Ending::TimedOut
+            }
+        };
+        let output = talk.output(ending);
+        Ok(conclude(expectation, image, sighting, &output))
+    }
+}
+
+fn conclude(expectation: &Expectation, image: &UserImage, sighting: Sighting, output: &Output) -> Judged {
+    let asks_machine = image.command.is_empty();
+    let answer = one_line(&output.stdout);
+    let observation = Observation {
+        machine: (asks_machine && !answer.is_empty()).then_some(answer),
+        asks_machine,
+        sighting,
+        ending: output.ending,
+        said: error_line(&output.stderr),
+    };
+    let lower = observation.said.to_lowercase();
+    let no_program = lower.contains("executable file not found") || lower.contains("no such file");
+    let usable = matches!(expectation.handler, Handler::Wins { fixed: true, .. });
+    let judgement = if no_program && usable && !output.ending.is_success() {
+        Judgement::new(
+            Verdict::Unknown,
+            format!("the command is not in the image: {}", observation.said),
+            format!("Name one that is: `qemu-persist selftest --image {} -- COMMAND`.", image.reference),
+        )
+    } else {
+        judge(expectation, &observation)
+    };
+    Judged { observation: Some(observation), judgement }
+}
+
+fn processes() -> BTreeSet<u32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return BTreeSet::new() };
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The process with `nonce` in its environment among those that were not there `before`. The
+/// engine's own processes have it among their arguments at most.
+fn find(before: &BTreeSet<u32>, nonce: &str) -> Option<Sighting> {
+    let marked = |pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.windows(nonce.len()).any(|window| window == nonce.as_bytes())
+    };
+    let pid = processes().difference(before).copied().find(marked)?;
+    match sight::look(pid, nonce) {
+        seen @ Sighting::Seen(_) => Some(seen),
+        // It may have ended in this moment; if not, it is found again.
+        Sighting::NotSeen(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_engines_say_of_an_image_is_read() {
+        let docker = br#"[{"Id":"sha256:ab","RepoTags":["x:y"],"Os":"linux","Architecture":"arm64","Variant":"v8"}]"#;
+        assert_eq!(read_inspection(docker).unwrap().platform(), "linux/arm64");
+        for wrong in ["", "[]", "[{}]", "{}", "[1]"] {
+            assert!(read_inspection(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+}
