@@ -128,8 +128,8 @@ fn explain(action: &Action, error: &io::Error) -> String {
         (Action::Register { .. } | Action::Restore { .. }, Some(Errno::EEXIST)) => "the name is taken",
         (Action::Register { .. } | Action::Restore { .. }, Some(Errno::EINVAL)) => "the kernel does not take this rule",
         (Action::Register { .. } | Action::Restore { .. }, Some(Errno::ENOENT)) => "the interpreter is gone",
-        (_, Some(Errno::EROFS)) => "the file system is mounted read-only",
-        (_, Some(Errno::ENOSPC)) => "the disk is full",
+        _ if error.kind() == io::ErrorKind::ReadOnlyFilesystem => "the file system is mounted read-only",
+        _ if error.kind() == io::ErrorKind::StorageFull => "the disk is full",
         _ => return error.to_string(),
     };
     format!("{what} ({error})")
