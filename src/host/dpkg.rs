@@ -5,8 +5,12 @@
 //! that is what is asked for here, and reading every package's list would take a hundred times as
 //! long.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+use memchr::memmem;
 
 use crate::files::Root;
 
@@ -18,36 +22,63 @@ const DIVERSIONS: &str = "/var/lib/dpkg/diversions";
 const RELEVANT: [&str; 10] =
     ["qemu", "binfmt", "box64", "box86", "fex", "rosetta", "docker", "podman", "nerdctl", "containerd"];
 
+/// The names of Debian's and the usual vendors' packages, which are tried before all others, since
+/// reading the names of all packages takes milliseconds.
+const USUAL: [&str; 10] = [
+    "qemu-user-static",
+    "qemu-user",
+    "qemu-user-binfmt",
+    "box64",
+    "box86",
+    "docker.io",
+    "docker-cli",
+    "docker-ce-cli",
+    "podman",
+    "nerdctl",
+];
+
+/// How much of the status file is read at a time, in bytes.
+const CHUNK: usize = 64 << 10;
+
 /// Directories that a system with merged /usr has twice.
 const MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+
+/// A package's name and the content of its list of files.
+type List = (String, String);
 
 /// The packages of one tree. Files are read when first needed, and once.
 #[derive(Debug)]
 pub struct Packages<'a> {
     root: &'a Root,
-    lists: OnceCell<Vec<(String, String)>>,
-    status: OnceCell<String>,
+    usual: OnceCell<Vec<List>>,
+    relevant: OnceCell<Vec<List>>,
+    versions: RefCell<BTreeMap<String, Option<String>>>,
 }
 
 impl<'a> Packages<'a> {
     /// Those that are installed in `root`.
     pub fn of(root: &'a Root) -> Self {
-        Self { root, lists: OnceCell::new(), status: OnceCell::new() }
+        Self { root, usual: OnceCell::new(), relevant: OnceCell::new(), versions: RefCell::default() }
     }
 
-    fn read(&self, path: &Path) -> String {
-        self.root.read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    fn read(&self, path: &Path) -> Option<String> {
+        self.root.read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).ok()
     }
 
-    fn lists(&self) -> &[(String, String)] {
-        self.lists.get_or_init(|| {
-            let names = self.root.list_unsorted(Path::new(INFO)).unwrap_or_default();
-            let relevant = |name: &str| RELEVANT.iter().any(|part| name.contains(part));
-            let package = |name: &std::ffi::OsString| {
-                name.to_str()?.strip_suffix(".list").filter(|name| relevant(name)).map(str::to_owned)
-            };
-            let content = |name: String| (self.read(&Path::new(INFO).join(format!("{name}.list"))), name);
-            names.iter().filter_map(package).map(content).map(|(files, name)| (name, files)).collect()
+    fn list(&self, package: &str) -> Option<List> {
+        Some((package.to_owned(), self.read(&Path::new(INFO).join(format!("{package}.list")))?))
+    }
+
+    fn usual(&self) -> &[List] {
+        self.usual.get_or_init(|| USUAL.into_iter().filter_map(|name| self.list(name)).collect())
+    }
+
+    fn relevant(&self) -> &[List] {
+        self.relevant.get_or_init(|| {
+            let files = self.root.list_unsorted(Path::new(INFO)).unwrap_or_default();
+            let names = files.iter().filter_map(|file| file.to_str()?.strip_suffix(".list"));
+            let relevant = names.filter(|name| RELEVANT.iter().any(|part| name.contains(part)));
+            relevant.filter_map(|name| self.list(name)).collect()
         })
     }
 
@@ -60,20 +91,22 @@ impl<'a> Packages<'a> {
         if path.starts_with("/usr/local") {
             return None;
         }
-        let path = match diverted(&self.read(Path::new(DIVERSIONS)), &spellings(&path)) {
+        let path = match diverted(&self.read(Path::new(DIVERSIONS)).unwrap_or_default(), &spellings(&path)) {
             Diversion::None => path,
             Diversion::From(original) => original,
             Diversion::By(package) => return package,
         };
         let spellings = spellings(&path);
         let holds = |files: &str| files.lines().any(|file| spellings.iter().any(|path| path == Path::new(file)));
-        self.lists().iter().find(|(_, files)| holds(files)).map(|(name, _)| name.clone())
+        let find = |lists: &[List]| lists.iter().find(|(_, files)| holds(files)).map(|(name, _)| name.clone());
+        find(self.usual()).or_else(|| find(self.relevant()))
     }
 
     /// The installed version of `package`, as dpkg says it: `1:7.2+dfsg-7+deb12u18`.
     pub fn version(&self, package: &str) -> Option<String> {
-        let status = self.status.get_or_init(|| format!("\n{}", self.read(Path::new(STATUS))));
-        installed_version(status, package)
+        let look = || installed_version(self.root.open(Path::new(STATUS))?, package);
+        let mut versions = self.versions.borrow_mut();
+        versions.entry(package.to_owned()).or_insert_with(|| look().ok().flatten()).clone()
     }
 }
 
@@ -126,18 +159,48 @@ fn diverted(content: &str, spellings: &[PathBuf]) -> Diversion {
     Diversion::None
 }
 
-/// The version of `package` in the content of dpkg's status file, which starts with an empty line.
-fn installed_version(status: &str, package: &str) -> Option<String> {
+/// The version of `package` in dpkg's status file, whose paragraphs are apart by empty lines. The
+/// file has a megabyte and more, so it is searched as it is read.
+fn installed_version(mut status: impl Read, package: &str) -> io::Result<Option<String>> {
     let (name, architecture) = package.split_once(':').map_or((package, None), |(name, a)| (name, Some(a)));
-    let heading = format!("\nPackage: {name}\n");
-    status.match_indices(&heading).find_map(|(at, _)| {
-        let stanza = &status[at + 1..];
-        let stanza = stanza.split_once("\n\n").map_or(stanza, |(stanza, _)| stanza);
-        let field = |key: &str| stanza.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
-        let installed = field("Status").is_some_and(|status| status.ends_with(" installed"));
-        let right = architecture.is_none_or(|a| field("Architecture") == Some(a));
-        field("Version").filter(|_| installed && right).map(str::to_owned)
-    })
+    let heading = format!("\nPackage: {name}\n").into_bytes();
+    let finder = memmem::Finder::new(&heading);
+    let mut window = vec![b'\n'];
+    let (mut from, mut ended) = (0, false);
+    loop {
+        if let Some(at) = finder.find(&window[from..]) {
+            from += at;
+            let paragraph = &window[from + 1..];
+            let length = memmem::find(paragraph, b"\n\n").or(ended.then_some(paragraph.len()));
+            if let Some(length) = length {
+                let version = version_of(&String::from_utf8_lossy(&paragraph[..length]), architecture);
+                if version.is_some() {
+                    return Ok(version);
+                }
+                from += 1;
+                continue;
+            }
+        } else {
+            window.drain(..window.len().saturating_sub(heading.len()));
+            from = 0;
+        }
+        if ended {
+            return Ok(None);
+        }
+        let known = window.len();
+        window.resize(known + CHUNK, 0);
+        let read = status.read(&mut window[known..])?;
+        window.truncate(known + read);
+        ended = read == 0;
+    }
+}
+
+/// The version in one paragraph, where the package is installed and of the right architecture.
+fn version_of(paragraph: &str, architecture: Option<&str>) -> Option<String> {
+    let field = |key: &str| paragraph.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
+    let installed = field("Status").is_some_and(|status| status.ends_with(" installed"));
+    let right = architecture.is_none_or(|a| field("Architecture") == Some(a));
+    field("Version").filter(|_| installed && right).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -183,6 +246,27 @@ mod tests {
             ("/usr/bin", None),
         ] {
             assert_eq!(owner(&root, Path::new(path)).as_deref(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn versions_are_found_however_the_file_is_cut() {
+        /// Gives a few bytes at a time.
+        struct Slow<'a>(&'a [u8], usize);
+        impl Read for Slow<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let n = self.1.min(self.0.len()).min(buffer.len());
+                buffer[..n].copy_from_slice(&self.0[..n]);
+                self.0 = &self.0[n..];
+                Ok(n)
+            }
+        }
+        for at_a_time in 1..80 {
+            let slow = || Slow(STATUS_TEXT.as_bytes(), at_a_time);
+            let find = |package| installed_version(slow(), package).unwrap();
+            assert_eq!(find("qemu-user-static").as_deref(), Some("1:7.2+dfsg-7"));
+            assert_eq!(find("libfex:arm64").as_deref(), Some("2"));
+            assert_eq!(find("qemu-user"), None);
         }
     }
 

@@ -152,14 +152,13 @@ fn init(root: &Root, packages: &Packages<'_>) -> Option<Init> {
     Some(Init { name, version: packages.version(package) })
 }
 
-/// The engines whose programs are in an image, with the versions of their packages.
-fn engines_of_image(root: &Root, packages: &Packages<'_>) -> Vec<Engine> {
+/// The engines whose programs are in an image.
+fn engines_of_image(root: &Root) -> Vec<Engine> {
     let find = |kind: Kind| {
         let mut places = ["/usr/bin", "/usr/local/bin"].into_iter().map(|dir| Path::new(dir).join(kind.program()));
         let path = places.find(|path| root.exists(path))?;
-        let version = packages.owner(&path).and_then(|package| packages.version(&package));
         let state = State::NotAsked("it is in a system image".to_owned());
-        Some(Engine { client_version: version, state, ..Engine::of(kind, path) })
+        Some(Engine { state, ..Engine::of(kind, path) })
     };
     Kind::ALL.into_iter().filter_map(find).collect()
 }
@@ -184,7 +183,7 @@ pub async fn survey(root: &Root, limit: Duration) -> Survey {
     let mut unknown = BTreeMap::new();
     let mut qemu = interpreters::find_qemu(root, &packages);
     let mut translators = interpreters::find_translators(root, &packages);
-    let engines = if live {
+    let mut engines = if live {
         let (engines, (), ()) = tokio::join!(
             ask_engines(limit),
             interpreters::ask_versions(&mut qemu, limit),
@@ -195,8 +194,11 @@ pub async fn survey(root: &Root, limit: Duration) -> Survey {
         let files_only =
             |i: &mut Interpreter| i.version_unknown = Some("no package owns it, and it is not run".to_owned());
         qemu.iter_mut().chain(&mut translators).filter(|i| i.version.is_none()).for_each(files_only);
-        engines_of_image(root, &packages)
+        engines_of_image(root)
     };
+    for engine in engines.iter_mut().filter(|engine| engine.client_version.is_none()) {
+        engine.client_version = packages.owner(&engine.path).and_then(|package| packages.version(&package));
+    }
     let hardware = live.then(Hardware::read);
     let address_bits = if live { cpu::address_bits() } else { Err("a system image".to_owned()) };
     let address_bits = address_bits.map_err(|why| unknown.insert("address_bits", why)).ok();
