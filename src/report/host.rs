@@ -157,7 +157,8 @@ fn show_system(survey: &Survey, screen: &mut Screen) -> io::Result<()> {
         }
     }
     if facts.user_namespace {
-        field(screen, "", Some(Tone::Warning), "a user namespace, where uid 0 is not the host's root")?;
+        let label = if facts.confinement == Confinement::None { "Inside" } else { "" };
+        field(screen, label, Some(Tone::Warning), "a user namespace, where uid 0 is not the host's root")?;
     }
     match facts.etc {
         EtcPersistence::Persistent => Ok(()),
@@ -219,7 +220,7 @@ fn show_qemu(qemu: &[Interpreter], screen: &mut Screen) -> io::Result<()> {
         let runs = |platform: &&Platform| members.iter().any(|i| i.runs == Some(*platform));
         let mut kinds: Vec<_> = PLATFORMS.iter().filter(runs).map(|p| p.oci.to_owned()).collect();
         let rarer = members.len() - kinds.len();
-        kinds.extend((rarer > 0).then(|| format!("{rarer} rarer ones")));
+        kinds.extend((rarer > 0).then(|| format!("{rarer} more")));
         let text = format!("{count} in {directory}: {}", kinds.join(", "));
         field(screen, "", None, &text)?;
     }
@@ -275,5 +276,129 @@ fn server_text(engine: &Engine) -> (Tone, String) {
             };
             (Tone::Good, format!("server {version} on {platform}, {rights}"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::engines::Kind;
+    use crate::host::{Distribution, Facts};
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Paper(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn pi5() -> Survey {
+        let platform = |name| Platform::named(name).unwrap();
+        let core = Core {
+            name: Some("Cortex-A76".into()),
+            vendor: Some("ARM".into()),
+            implementer: Some("0x41".into()),
+            part: Some("0xd0b".into()),
+            count: 4,
+        };
+        let emulator = |name: &str| Interpreter {
+            name: name.into(),
+            path: format!("/usr/local/bin/qemu-{name}").into(),
+            aliases: Vec::new(),
+            runs: Platform::named(name),
+            built_for: Some(platform("arm64")),
+            package: None,
+            version: Some("8.0.4\u{1b}[2J".into()),
+            version_unknown: None,
+        };
+        let mut docker = Engine::of(Kind::Docker, "/usr/bin/docker".into());
+        docker.state = State::Unreachable(
+            "permission denied while trying to connect to the docker API at a very long place".into(),
+        );
+        Survey {
+            schema: 1,
+            root: "/".into(),
+            facts: Facts {
+                machine: "aarch64".into(),
+                kernel_release: "6.12.25+rpt-rpi-2712".into(),
+                boot_id: String::new(),
+                page_size: 16384,
+                userland: Some(platform("arm")),
+                native: vec![platform("arm64"), platform("arm")],
+                distribution: Distribution::default(),
+                confinement: Confinement::None,
+                user_namespace: false,
+                etc: EtcPersistence::Overlay,
+                kernel_support: KernelSupport::RebootPending,
+                systemd: true,
+            },
+            userland_differs: Some(true),
+            hardware: Some(Hardware {
+                board: Some("Raspberry Pi 5 Model B Rev 1.0".into()),
+                cores: vec![core],
+                physical_cores: Some(4),
+                memory: Some(8_447_000_000),
+                virtual_address_bits: None,
+            }),
+            address_bits: Some(47),
+            init: None,
+            kernels: Vec::new(),
+            binfmt_misc: Some(BinfmtMisc {
+                kernel: KernelSupport::RebootPending,
+                built_in: None,
+                place: Some(Place::Automount),
+                read_only: false,
+                private: Some(false),
+            }),
+            qemu: vec![emulator("x86_64"), emulator("i386"), emulator("alpha")],
+            translators: Vec::new(),
+            engines: vec![docker],
+            unknown: BTreeMap::from([("init", "/proc/1/comm cannot be read".to_owned())]),
+        }
+    }
+
+    #[test]
+    fn every_line_fits_and_nothing_escapes() {
+        let paper = Paper::default();
+        show(&pi5(), &mut Screen::plain(paper.clone())).unwrap();
+        let text = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80 && !line.chars().any(char::is_control), "{line:?}");
+        }
+        for expected in [
+            "         Board: Raspberry Pi 5 Model B Rev 1.0\n",
+            "           CPU: 4 × Cortex-A76 (ARM), implementer 0x41, part 0xd0b\n",
+            "        Memory: 7.8 GiB\n",
+            "     Page size: 16 KiB, where programs for 4 KiB may fail under QEMU\n",
+            "  Distribution: unknown (no os-release file names it)\n",
+            "      Userland: linux/arm, which is not the kernel's architecture\n",
+            "          Init: unknown (/proc/1/comm cannot be read)\n",
+            "          /etc: an overlay in memory: changes are lost at the next boot\n",
+            " In the kernel: the modules of the running kernel are gone: reboot",
+            "          QEMU: 8.0.4\\u{1b}[2J, from no package\n",
+            "                3 user emulators in /usr/local/bin: amd64, 386, 1 more\n",
+            "                engine not reachable: permission denied while",
+        ] {
+            assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn scripts_get_one_object_with_everything() {
+        let value = serde_json::to_value(pi5()).unwrap();
+        assert_eq!((&value["schema"], &value["page_size"]), (&1.into(), &16384.into()));
+        assert_eq!(value["native"], serde_json::json!(["linux/arm64", "linux/arm"]));
+        assert_eq!((&value["init"], &value["unknown"]["init"]), (&().into(), &"/proc/1/comm cannot be read".into()));
+        assert_eq!(
+            (&value["engines"][0]["kind"], &value["engines"][0]["state"]),
+            (&"docker".into(), &"unreachable".into())
+        );
     }
 }
