@@ -38,8 +38,6 @@ pub enum Place {
 /// The state of binfmt_misc.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BinfmtMisc {
-    /// How the kernel comes by it.
-    pub kernel: KernelSupport,
     /// Whether it is a part of the kernel itself (and not a module), where the kernel has it.
     pub built_in: Option<bool>,
     /// What lies at its place; none where that cannot be seen.
@@ -103,7 +101,6 @@ impl BinfmtMisc {
         let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         let loaded = std::fs::read_to_string("/proc/modules").ok();
         Self {
-            kernel: facts.kernel_support,
             built_in: (facts.kernel_support == KernelSupport::Present)
                 .then(|| !loaded.is_some_and(|list| list.lines().any(|line| line.starts_with("binfmt_misc ")))),
             place,

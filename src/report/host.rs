@@ -172,7 +172,7 @@ fn show_system(survey: &Survey, screen: &mut Screen) -> io::Result<()> {
 }
 
 fn show_binfmt_misc(survey: &Survey, state: &BinfmtMisc, screen: &mut Screen) -> io::Result<()> {
-    let (tone, kernel) = match (state.kernel, state.built_in) {
+    let (tone, kernel) = match (survey.facts.kernel_support, state.built_in) {
         (KernelSupport::Present, Some(false)) => (Tone::Good, "a module, loaded"),
         (KernelSupport::Present, _) => (Tone::Good, "built in"),
         (KernelSupport::Loadable, _) => (Tone::Warning, "a module, not loaded"),
@@ -236,6 +236,7 @@ fn origin(interpreter: &Interpreter) -> String {
     };
     match &interpreter.package {
         Some(package) => format!("{package} {version}"),
+        None if interpreter.version.is_none() => format!("from no package, {version}"),
         None => format!("{version}, from no package"),
     }
 }
@@ -351,7 +352,6 @@ mod tests {
             init: None,
             kernels: Vec::new(),
             binfmt_misc: Some(BinfmtMisc {
-                kernel: KernelSupport::RebootPending,
                 built_in: None,
                 place: Some(Place::Automount),
                 read_only: false,
