@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Running other programs: always with a time limit, never with a shell, nothing on their
-//! standard input.
+//! Running other programs: always with a time limit, never with a shell.
+//!
+//! Each is in a process group of its own, so that Ctrl-C reaches this program alone, which then
+//! tidies up, and so that what the program has started ends with it.
 
 use std::ffi::OsStr;
 use std::io;
@@ -11,11 +13,14 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::process::Command;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
 
-/// The most that is kept of each of a program's two outputs, in bytes.
-const LONGEST_OUTPUT: u64 = 16 << 20;
+/// The most that is kept of each of a program's two outputs, in bytes; the rest is read and dropped.
+const KEPT: usize = 1 << 20;
+/// How long output is still awaited from what an ended program has left running.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Where programs are looked for besides `PATH`, which a service or sudo may have shortened.
 const USUAL: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -36,9 +41,9 @@ pub enum Ending {
 pub struct Output {
     /// How it ended.
     pub ending: Ending,
-    /// What it wrote to standard output, up to 16 MiB.
+    /// What it wrote to standard output, up to 1 MiB.
     pub stdout: Vec<u8>,
-    /// What it wrote to standard error, up to 16 MiB.
+    /// What it wrote to standard error, up to 1 MiB.
     pub stderr: Vec<u8>,
 }
 
@@ -65,23 +70,6 @@ impl Output {
     }
 }
 
-/// Kills a group of processes unless told that it has ended.
-struct Group(Option<Pid>);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // The group may be gone by itself.
-            let _ = killpg(group, Signal::SIGKILL);
-        }
-    }
-}
-
-async fn collect(pipe: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) -> io::Result<()> {
-    let Some(pipe) = pipe else { return Ok(()) };
-    pipe.take(LONGEST_OUTPUT).read_to_end(into).await.map(drop)
-}
-
 fn ending(status: ExitStatus) -> Ending {
     match (status.code(), status.signal()) {
         (Some(code), _) => Ending::Exit(code),
@@ -89,34 +77,171 @@ fn ending(status: ExitStatus) -> Ending {
     }
 }
 
-/// Runs `program` with `arguments` in a process group of its own, for `limit` at most. Past that,
-/// or where the future is dropped, the whole group is killed. Messages are asked for in English.
+/// A program that runs and is talked with. Dropping it kills its process group.
+#[derive(Debug)]
+pub struct Talk {
+    child: Child,
+    group: Option<Pid>,
+    stdin: Option<ChildStdin>,
+    out: Pipe<ChildStdout>,
+    err: Pipe<ChildStderr>,
+}
+
+#[derive(Debug)]
+struct Pipe<R> {
+    reader: Option<R>,
+    kept: Vec<u8>,
+}
+
+impl<R: AsyncRead + Unpin> Pipe<R> {
+    /// Reads once; does not come back where the pipe is at its end.
+    async fn read(&mut self) {
+        let Some(reader) = &mut self.reader else { return std::future::pending().await };
+        let mut buffer = [0; 8192];
+        match reader.read(&mut buffer).await {
+            Ok(0) | Err(_) => self.reader = None,
+            Ok(n) => {
+                let room = KEPT.saturating_sub(self.kept.len());
+                self.kept.extend_from_slice(&buffer[..n.min(room)]);
+            }
+        }
+    }
+}
+
+impl Talk {
+    /// Starts `program`. Its messages are asked for in English.
+    ///
+    /// # Errors
+    /// Those of `execve(2)`.
+    pub fn start(program: &Path, arguments: &[impl AsRef<OsStr>]) -> io::Result<Self> {
+        let mut child = Command::new(program)
+            .args(arguments)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        Ok(Self {
+            group: child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw),
+            stdin: child.stdin.take(),
+            out: Pipe { reader: child.stdout.take(), kept: Vec::new() },
+            err: Pipe { reader: child.stderr.take(), kept: Vec::new() },
+            child,
+        })
+    }
+
+    /// Reads until what came on standard output and standard error satisfies `enough`; whether it
+    /// did before standard output was over or the program had ended.
+    pub async fn until(&mut self, enough: impl Fn(&[u8], &[u8]) -> bool) -> bool {
+        while !enough(&self.out.kept, &self.err.kept) {
+            if self.out.reader.is_none() {
+                return false;
+            }
+            tokio::select! {
+                () = self.out.read() => {}
+                () = self.err.read() => {}
+                _ = self.child.wait() => {
+                    // What it wrote last may still be in the pipe.
+                    let _ = timeout(GRACE, self.drain()).await;
+                    return enough(&self.out.kept, &self.err.kept);
+                }
+            }
+        }
+        true
+    }
+
+    /// What came on standard error up to now.
+    pub fn complaints(&self) -> &[u8] {
+        &self.err.kept
+    }
+
+    async fn drain(&mut self) {
+        while self.out.reader.is_some() || self.err.reader.is_some() {
+            tokio::select! {
+                () = self.out.read() => {}
+                () = self.err.read() => {}
+            }
+        }
+    }
+
+    /// Writes `input`, closes standard input, and waits for the end.
+    ///
+    /// # Errors
+    /// Those of waiting for it.
+    pub async fn finish(&mut self, input: &[u8]) -> io::Result<Ending> {
+        let stdin = self.stdin.take();
+        let feed = async {
+            if let Some(mut stdin) = stdin {
+                // A program that does not read to the end says itself what is wrong.
+                let _ = stdin.write_all(input).await;
+                let _ = stdin.shutdown().await;
+            }
+        };
+        tokio::pin!(feed);
+        let mut fed = false;
+        let status = loop {
+            tokio::select! {
+                () = &mut feed, if !fed => fed = true,
+                () = self.out.read() => {}
+                () = self.err.read() => {}
+                status = self.child.wait() => break status?,
+            }
+        };
+        let _ = timeout(GRACE, self.drain()).await;
+        self.kill();
+        Ok(ending(status))
+    }
+
+    /// Ends it, and everything in its process group.
+    pub fn kill(&mut self) {
+        if let Some(group) = self.group.take() {
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+        let _ = self.child.start_kill();
+    }
+
+    /// What it left behind. `ended` is what [`Talk::finish`] gave; none where its time was over
+    /// before, and then it is killed.
+    ///
+    /// # Errors
+    /// Those in `ended`.
+    pub fn conclude(mut self, ended: Option<io::Result<Ending>>) -> io::Result<Output> {
+        self.kill();
+        let ending = ended.unwrap_or(Ok(Ending::TimedOut))?;
+        Ok(Output { ending, stdout: std::mem::take(&mut self.out.kept), stderr: std::mem::take(&mut self.err.kept) })
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Runs `program` with `arguments` and nothing on its standard input, for `limit` at most. Past
+/// that, or where the future is dropped, its whole process group is killed.
 ///
 /// # Errors
-/// Those of starting it and of reading its output.
+/// Those of starting it and of waiting for it.
 pub async fn run(program: &Path, arguments: &[impl AsRef<OsStr>], limit: Duration) -> io::Result<Output> {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()?;
-    let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let all = async { tokio::try_join!(collect(out, &mut stdout), collect(err, &mut stderr), child.wait()) };
-    let ending = match tokio::time::timeout(limit, all).await {
-        Ok(result) => {
-            let ending = ending(result?.2);
-            group.0 = None;
-            ending
-        }
-        Err(_) => Ending::TimedOut,
-    };
-    Ok(Output { ending, stdout, stderr })
+    run_with_input(program, arguments, &[], limit).await
+}
+
+/// As [`run`], with `input` on its standard input.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with_input(
+    program: &Path,
+    arguments: &[impl AsRef<OsStr>],
+    input: &[u8],
+    limit: Duration,
+) -> io::Result<Output> {
+    let mut talk = Talk::start(program, arguments)?;
+    let ended = timeout(limit, talk.finish(input)).await;
+    talk.conclude(ended.ok())
 }
 
 /// The program `name`, in `PATH` or else where programs usually are.
@@ -152,8 +277,7 @@ mod tests {
     #[test]
     fn what_runs_too_long_is_killed_with_its_children() {
         let start = Instant::now();
-        // The child holds the pipe open after its parent has ended.
-        let output = sh("echo $$; sleep 60 & echo started", 300);
+        let output = sh("echo $$; sleep 60 & wait", 300);
         assert_eq!(output.ending, Ending::TimedOut);
         assert!(start.elapsed() < Duration::from_secs(20));
         let text = String::from_utf8(output.stdout).unwrap();
@@ -163,6 +287,24 @@ mod tests {
             std::thread::sleep(Duration::from_millis(20));
             gone()
         }));
+    }
+
+    #[test]
+    fn input_is_given_and_megabytes_are_drained() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let script = ["-c", "cat; head -c 50000000 /dev/zero; head -c 3000000 /dev/zero >&2"];
+        let ran = run_with_input(Path::new("/bin/sh"), &script, b"hello", Duration::from_secs(30));
+        let output = runtime.block_on(ran).unwrap();
+        assert_eq!(output.ending, Ending::Exit(0));
+        assert_eq!((output.stdout.len(), output.stderr.len()), (KEPT, KEPT));
+        assert!(output.stdout.starts_with(b"hello"));
+    }
+
+    #[test]
+    fn a_child_that_keeps_the_pipe_open_does_not_hold_us() {
+        let start = Instant::now();
+        assert_eq!(sh("sleep 600 & exit 0", 30_000).ending, Ending::Exit(0));
+        assert!(start.elapsed() < Duration::from_secs(10));
     }
 
     #[test]

@@ -3,73 +3,32 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::time::timeout;
 
-use super::command::{self, Ending, Output, Talk, error_line, one_line, words};
 use super::expect::Expectation;
 use super::image::{self, engine_platform};
 use super::judge::{Judgement, Observation, Verdict, has_answered, judge};
 use super::probes;
+use super::saying::{error_line, one_line};
 use super::sight::{self, Sighting};
 use super::token::{CONTAINER_PREFIX, LABEL, REPOSITORY, Token};
+use crate::host::command::{self, Ending, Output, Talk};
+use crate::host::engines::{self, Kind, State};
 use crate::record::boot_seconds;
 
 /// How long an engine may take for a question or for removing something.
 pub const SHORT: Duration = Duration::from_secs(20);
-
-/// Which engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// Docker.
-    Docker,
-    /// Podman.
-    Podman,
-    /// nerdctl, on containerd.
-    Nerdctl,
-}
-
-impl Kind {
-    /// Every engine that is known.
-    pub const ALL: [Self; 3] = [Self::Docker, Self::Podman, Self::Nerdctl];
-
-    /// The name of its program.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Docker => "docker",
-            Self::Podman => "podman",
-            Self::Nerdctl => "nerdctl",
-        }
-    }
-
-    /// The arguments by which it says its version, once it can be reached.
-    fn version_arguments(self) -> [&'static str; 3] {
-        match self {
-            Self::Docker => ["version", "--format", "{{.Server.Version}}"],
-            Self::Podman => ["info", "--format", "{{.Version.Version}}"],
-            Self::Nerdctl => ["info", "--format", "{{.ServerVersion}}"],
-        }
-    }
-
-    fn start_advice(self) -> &'static str {
-        match self {
-            Self::Docker => "Start it: `sudo systemctl start docker`.",
-            Self::Podman => "See what `podman info` says.",
-            Self::Nerdctl => "Start it: `sudo systemctl start containerd`.",
-        }
-    }
-}
 
 /// An engine whose program is here.
 #[derive(Clone, Debug)]
 pub struct Engine {
     /// Which it is.
     pub kind: Kind,
-    program: PathBuf,
+    /// Its program.
+    pub program: PathBuf,
 }
 
 /// Why an engine cannot be used.
@@ -81,19 +40,16 @@ pub struct Down {
     pub advice: String,
 }
 
-impl Engine {
-    /// The engine `kind`, where its program is in `PATH`.
-    pub fn find(kind: Kind) -> Option<Self> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let is_program = |file: &PathBuf| nix::unistd::access(file, nix::unistd::AccessFlags::X_OK).is_ok();
-        let mut places = std::env::split_paths(&path).map(|dir| dir.join(kind.name()));
-        let program = places.find(|file| file.is_file() && is_program(file))?;
-        Some(Self { kind, program })
-    }
+/// `arguments` as a list that can grow.
+pub(super) fn words(arguments: &[&str]) -> Vec<String> {
+    arguments.iter().map(|word| (*word).to_owned()).collect()
+}
 
-    /// Its program.
-    pub fn program(&self) -> &Path {
-        &self.program
+impl Engine {
+    /// The engine `kind`, where its program is here.
+    pub fn find(kind: Kind) -> Option<Self> {
+        let program = command::find(kind.program())?;
+        Some(Self { kind, program })
     }
 
     /// Runs it with `arguments`, for `limit` at most.
@@ -101,36 +57,34 @@ impl Engine {
     /// # Errors
     /// Those of starting it.
     pub async fn ask(&self, arguments: &[&str], limit: Duration) -> io::Result<Output> {
-        command::run(&self.program, &words(arguments), &[], limit).await
+        command::run(&self.program, arguments, limit).await
     }
 
-    /// The version of the engine itself.
+    /// The version of the engine itself; where it has no server, of its program.
     ///
     /// # Errors
     /// Why it cannot be used.
     pub async fn version(&self, limit: Duration) -> Result<String, Down> {
-        let name = self.kind.name();
-        let limit = limit.min(SHORT);
-        let down = |reason: String, advice: &str| Down { reason, advice: advice.to_owned() };
-        // Debian's podman-docker has a `docker` that is Podman.
-        let own = self.ask(&["--version"], limit).await.map_err(|e| down(e.to_string(), self.kind.start_advice()))?;
-        if self.kind == Kind::Docker && own.text().to_lowercase().contains("podman") {
-            return Err(down("this `docker` is Podman under another name".into(), "Use `--runtime podman`."));
+        let asked = engines::ask(self.kind, self.program.clone(), limit.min(SHORT)).await;
+        if asked.stands_for_podman {
+            let reason = "this `docker` is Podman under another name".to_owned();
+            return Err(Down { reason, advice: "Use `--runtime podman`.".into() });
         }
-        let answer = self.ask(&self.kind.version_arguments(), limit).await;
-        match answer {
-            Err(e) => Err(down(e.to_string(), self.kind.start_advice())),
-            Ok(output) if output.ending == Ending::TimedOut => {
-                Err(down(format!("{name} gave no answer within {} seconds", limit.as_secs()), self.kind.start_advice()))
+        let why = match asked.state {
+            // Podman that this user has not used yet makes its storage when it runs something.
+            State::Answered | State::NotAsked(_) => {
+                return Ok(asked.server_version.or(asked.client_version).unwrap_or_default());
             }
-            Ok(output) if output.ending.is_success() && !output.text().is_empty() => Ok(one_line(&output.stdout)),
-            Ok(output) => {
-                let said = output.complaint();
-                let refused = said.to_lowercase().contains("permission denied");
-                let advice = if refused { "Run it with sudo." } else { self.kind.start_advice() };
-                Err(down(format!("{name} is installed but cannot be used: {said}"), advice))
-            }
-        }
+            State::Unreachable(why) => why,
+        };
+        let advice = match self.kind {
+            _ if why.to_lowercase().contains("permission denied") => "Run it with sudo.",
+            Kind::Docker => "Start it: `sudo systemctl start docker`.",
+            Kind::Podman => "See what `podman info` says.",
+            Kind::Nerdctl => "Start it: `sudo systemctl start containerd`.",
+        };
+        let reason = format!("{} is installed but cannot be used: {}", self.kind, one_line(why.as_bytes()));
+        Err(Down { reason, advice: advice.into() })
     }
 
     /// Loads the private image of `token` and runs it.
@@ -146,10 +100,10 @@ impl Engine {
             // It unpacks the images of the host's own platform alone otherwise.
             load.extend(words(&["--platform", &asked]));
         }
-        let loaded = command::run(&self.program, &load, &archive, limit).await?;
-        if !loaded.ending.is_success() {
+        let loaded = command::run_with_input(&self.program, &load, &archive, limit).await?;
+        if !loaded.succeeded() {
             let how = if loaded.ending == Ending::TimedOut { " in time" } else { "" };
-            let reason = format!("{} did not take the test's image{how}: {}", self.kind.name(), loaded.complaint());
+            let reason = format!("{} did not take the test's image{how}: {}", self.kind, error_line(&loaded.stderr));
             let advice = "See whether the engine has room for images and can load one.";
             return Ok(Judged { observation: None, judgement: Judgement::new(Verdict::Unknown, reason, advice) });
         }
@@ -172,14 +126,8 @@ impl Engine {
             }
             talk.finish(&[]).await
         };
-        let ending = match timeout(limit, conversation).await {
-            Ok(ending) => ending?,
-            Err(_) => {
-                talk.kill();
-                Ending::TimedOut
-            }
-        };
-        let output = talk.output(ending);
+        let ended = timeout(limit, conversation).await;
+        let output = talk.conclude(ended.ok())?;
         let said = error_line(&output.stderr);
         let observation = Observation::of_probe(sighting, &output, &token.nonce, said);
         let judgement = judge(expectation, &observation);
@@ -190,11 +138,11 @@ impl Engine {
     async fn look(&self, name: &str, nonce: &str, limit: Duration) -> Sighting {
         let inspect = ["inspect", "--format", "{{.State.Pid}}", name];
         match self.ask(&inspect, limit.min(SHORT)).await {
-            Ok(output) if output.ending.is_success() => match output.text().parse() {
+            Ok(output) if output.succeeded() => match one_line(&output.stdout).parse() {
                 Ok(pid) if pid > 0 => sight::look(pid, nonce),
                 _ => Sighting::NotSeen("the engine does not say which process it is".into()),
             },
-            Ok(output) => Sighting::NotSeen(output.complaint()),
+            Ok(output) => Sighting::NotSeen(error_line(&output.stderr)),
             Err(e) => Sighting::NotSeen(e.to_string()),
         }
     }
@@ -248,7 +196,9 @@ impl Engine {
 
     async fn names(&self, arguments: &[&str]) -> Vec<String> {
         match self.ask(arguments, SHORT).await {
-            Ok(output) if output.ending.is_success() => output.text().lines().map(str::to_owned).collect(),
+            Ok(output) if output.succeeded() => {
+                String::from_utf8_lossy(&output.stdout).lines().map(|line| line.trim().to_owned()).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -256,10 +206,13 @@ impl Engine {
 
 fn gone(result: io::Result<Output>) -> Result<(), String> {
     let output = result.map_err(|e| e.to_string())?;
-    let said = output.complaint();
+    let said = match output.ending {
+        Ending::TimedOut => output.complaint(),
+        _ => error_line(&output.stderr),
+    };
     let lower = said.to_lowercase();
     let absent = ["no such", "not known", "not found"].iter().any(|text| lower.contains(text));
-    if output.ending.is_success() || absent { Ok(()) } else { Err(said) }
+    if output.succeeded() || absent { Ok(()) } else { Err(said) }
 }
 
 /// What a run gave; without an observation where no container was started.
@@ -289,7 +242,7 @@ impl Traces {
         loop {
             let Some((engine, token)) = self.0.borrow().last().cloned() else { return left };
             if let Err(reason) = engine.remove(&token).await {
-                left.push((engine.kind.name(), token.image(), reason));
+                left.push((engine.kind.program(), token.image(), reason));
             }
             self.0.borrow_mut().pop();
         }

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::command::{Ending, Output};
 use super::expect::{Expectation, Handler};
 use super::probes::{self, AnswerError};
 use super::sight::{Exe, Sighting};
+use crate::host::command::{Ending, Output};
 
 /// What a run of one container shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -103,7 +103,7 @@ pub fn judge(expectation: &Expectation, observation: &Observation) -> Judgement 
         }
         _ => {}
     }
-    if !observation.ending.is_success() {
+    if observation.ending != Ending::Exit(0) {
         return no_answer(expectation, observation);
     }
     match &observation.sighting {
@@ -206,18 +206,18 @@ fn no_answer(expectation: &Expectation, observation: &Observation) -> Judgement 
         }
         // An engine that could not make the container, or a program that could not be started.
         _ if lower.contains("exec format error") || lower.contains("no such file") || said.is_empty() => {}
-        Ending::Exited(125) => {
+        Ending::Exit(125) => {
             return Judgement::fail(
                 format!("the container could not be started{behind}"),
                 "See whether the engine runs a container of this host's own architecture.",
             );
         }
-        Ending::Exited(_) | Ending::Signalled(_) => {}
+        Ending::Exit(_) | Ending::Signal(_) => {}
     }
     let how = match observation.ending {
-        Ending::Signalled(signal) => format!("was ended by signal {signal}"),
-        Ending::Exited(0) => "gave no answer".to_owned(),
-        Ending::Exited(code) => format!("ended with status {code}"),
+        Ending::Signal(signal) => format!("was ended by signal {signal}"),
+        Ending::Exit(0) => "gave no answer".to_owned(),
+        Ending::Exit(code) => format!("ended with status {code}"),
         Ending::TimedOut => "gave no answer in time".to_owned(),
     };
     match &expectation.handler {
@@ -277,7 +277,7 @@ mod tests {
         let ok = || Sighting::NotSeen("x".into());
         let q = "/usr/bin/qemu";
         let right = Some("aarch64");
-        let done = Ending::Exited(0);
+        let done = Ending::Exit(0);
         #[rustfmt::skip]
         let rows = [
             (wins(true, Ok(identity(7))), right, seen(q, 7, false, false), done, "", Verdict::Pass, ""),
@@ -288,18 +288,18 @@ mod tests {
             (wins(true, Ok(identity(7))), right, seen("/probe", 8, false, true), done, "", Verdict::Fail, "natively"),
             (wins(true, Ok(identity(7))), right, seen(q, 8, false, true), done, "", Verdict::Fail, "another interpreter"),
             (wins(true, Err("gone".into())), right, seen(q, 8, true, false), done, "", Verdict::Fail, "not there"),
-            (wins(true, Ok(identity(7))), right, seen(q, 7, false, false), Ending::Exited(1), "", Verdict::Fail, "status 1"),
+            (wins(true, Ok(identity(7))), right, seen(q, 7, false, false), Ending::Exit(1), "", Verdict::Fail, "status 1"),
             (wins(true, Ok(identity(7))), Some("x86_64"), seen("/probe", 8, false, true), done, "", Verdict::Fail, "natively and said x86_64"),
             (wins(true, Ok(identity(7))), Some("armv7l"), seen(q, 7, false, false), done, "", Verdict::Fail, "has to say aarch64"),
             (wins(true, Ok(identity(7))), None, ok(), Ending::TimedOut, "", Verdict::Fail, "in time"),
-            (wins(true, Ok(identity(7))), None, ok(), Ending::Exited(125), "no cgroup", Verdict::Fail, "could not be started: no cgroup"),
-            (wins(true, Ok(identity(7))), None, ok(), Ending::Exited(1), "exec format error", Verdict::Fail, "not run by the handler"),
-            (wins(false, Ok(identity(7))), None, ok(), Ending::Exited(127), "no such file or directory", Verdict::Fail, "no F flag"),
-            (wins(true, Ok(identity(7))), None, ok(), Ending::Signalled(11), "", Verdict::Fail, "signal 11"),
-            (Handler::None(vec![]), None, ok(), Ending::Exited(1), "exec format error", Verdict::Fail, "no handler is registered for linux/arm64"),
-            (Handler::None(vec!["q".into()]), None, ok(), Ending::Exited(1), "Exec format error", Verdict::Fail, "handler q is disabled"),
-            (Handler::Off, None, ok(), Ending::Exited(1), "Exec format error", Verdict::Fail, "as a whole"),
-            (Handler::NotMounted, None, ok(), Ending::Exited(1), "Exec format error", Verdict::Fail, "not mounted"),
+            (wins(true, Ok(identity(7))), None, ok(), Ending::Exit(125), "no cgroup", Verdict::Fail, "could not be started: no cgroup"),
+            (wins(true, Ok(identity(7))), None, ok(), Ending::Exit(1), "exec format error", Verdict::Fail, "not run by the handler"),
+            (wins(false, Ok(identity(7))), None, ok(), Ending::Exit(127), "no such file or directory", Verdict::Fail, "no F flag"),
+            (wins(true, Ok(identity(7))), None, ok(), Ending::Signal(11), "", Verdict::Fail, "signal 11"),
+            (Handler::None(vec![]), None, ok(), Ending::Exit(1), "exec format error", Verdict::Fail, "no handler is registered for linux/arm64"),
+            (Handler::None(vec!["q".into()]), None, ok(), Ending::Exit(1), "Exec format error", Verdict::Fail, "handler q is disabled"),
+            (Handler::Off, None, ok(), Ending::Exit(1), "Exec format error", Verdict::Fail, "as a whole"),
+            (Handler::NotMounted, None, ok(), Ending::Exit(1), "Exec format error", Verdict::Fail, "not mounted"),
             (Handler::NotMounted, right, seen(q, 7, false, false), done, "", Verdict::Unknown, "not mounted"),
             (Handler::None(vec![]), right, seen(q, 7, false, false), done, "", Verdict::Fail, "though no handler"),
             (Handler::Unknown("no".into()), right, seen(q, 7, false, false), done, "", Verdict::Unknown, "cannot be read"),

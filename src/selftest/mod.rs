@@ -6,13 +6,14 @@
 //! file, is a failure; what was not seen is no proof.
 
 pub mod builtin;
-pub mod command;
 pub mod engine;
 pub mod expect;
 pub mod image;
 pub mod judge;
 pub mod probes;
 pub mod proof;
+pub mod running;
+pub mod saying;
 pub mod sight;
 pub mod token;
 pub mod user_image;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use self::engine::{Down, Engine, Kind, SHORT, Traces};
+use self::engine::{Down, Engine, SHORT, Traces};
 use self::expect::Expectation;
 use self::judge::{Judgement, Verdict};
 use self::sight::{Exe, Sighting};
@@ -29,6 +30,7 @@ use self::token::Token;
 use self::user_image::UserImage;
 use crate::config::Runtime;
 use crate::finding::{Finding, Severity};
+use crate::host::engines::Kind;
 use crate::platform::Platform;
 use crate::snapshot::Snapshot;
 
@@ -156,8 +158,8 @@ impl Chosen {
     fn name(&self) -> &'static str {
         match self {
             Self::Builtin => "builtin",
-            Self::Engine(engine, _) => engine.kind.name(),
-            Self::Missing(kind) => kind.name(),
+            Self::Engine(engine, _) => engine.kind.program(),
+            Self::Missing(kind) => kind.program(),
         }
     }
 }
@@ -185,7 +187,7 @@ async fn choose(runtime: Runtime, limit: Duration, findings: &mut Vec<Finding>) 
                 id: "engine-down",
                 severity: Severity::Note,
                 subject: None,
-                message: format!("{} was not tested: {}", kind.name(), down.reason),
+                message: format!("{} was not tested: {}", kind.program(), down.reason),
                 advice: down.advice,
             }),
             version => chosen.push(Chosen::Engine(engine, version)),
@@ -209,7 +211,7 @@ pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progre
             for result in engine.remove_leftovers(&request.boot_id).await {
                 report
                     .findings
-                    .extend(result.err().map(|reason| leftover(engine.kind.name(), "an earlier run", &reason)));
+                    .extend(result.err().map(|reason| leftover(engine.kind.program(), "an earlier run", &reason)));
             }
         }
     }
@@ -292,7 +294,7 @@ async fn run_one(
     let mut version = None;
     let (observation, judgement) = match runtime {
         Chosen::Missing(kind) => {
-            unknown(format!("{} is not installed", kind.name()), "Install it, or leave --runtime away.")
+            unknown(format!("{} is not installed", kind.program()), "Install it, or leave --runtime away.")
         }
         Chosen::Engine(_, Err(down)) => unknown(down.reason.clone(), &down.advice),
         Chosen::Builtin if request.image.is_some() => {

@@ -6,9 +6,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::command::one_line;
 use super::expect::Handler;
 use super::judge::Verdict;
+use super::saying::one_line;
 use super::{PlatformReport, RunResult};
 use crate::record::{Proof, Proofs, RuntimeResult, boot_seconds};
 

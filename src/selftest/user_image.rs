@@ -11,13 +11,14 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::{sleep, timeout};
 
-use super::command::{self, Ending, Output, Talk, error_line, one_line};
-use super::engine::{Engine, Judged, SHORT};
+use super::engine::{Engine, Judged, SHORT, words};
 use super::expect::{Expectation, Handler};
 use super::image::engine_platform;
 use super::judge::{Judgement, Observation, Verdict, judge};
+use super::saying::{error_line, one_line};
 use super::sight::{self, Sighting};
 use super::token::{LABEL, Token};
+use crate::host::command::{Output, Talk};
 use crate::platform::Platform;
 
 /// How long an image may take to be pulled.
@@ -52,7 +53,7 @@ impl Inspected {
     }
 }
 
-fn read_inspection(json: &[u8]) -> Result<Inspected, String> {
+pub(super) fn read_inspection(json: &[u8]) -> Result<Inspected, String> {
     let mut images: Vec<Inspected> = serde_json::from_slice(json).map_err(|e| e.to_string())?;
     images.pop().ok_or_else(|| "the engine says nothing of the image".into())
 }
@@ -68,7 +69,7 @@ impl Engine {
     /// What it said instead.
     pub async fn inspect_image(&self, reference: &str) -> Result<Option<Inspected>, String> {
         let output = self.ask(&["image", "inspect", "--", reference], SHORT).await.map_err(|e| e.to_string())?;
-        if output.ending.is_success() {
+        if output.succeeded() {
             return read_inspection(&output.stdout).map(Some);
         }
         let said = error_line(&output.stderr);
@@ -85,7 +86,7 @@ impl Engine {
         progress: &dyn Fn(&str),
     ) -> Result<Inspected, Judged> {
         let reference = &image.reference;
-        let name = self.kind.name();
+        let name = self.kind.program();
         let failed = |reason: String| unknown(reason, format!("See what `{name} image inspect {reference}` says."));
         let here = match self.inspect_image(reference).await.map_err(failed)? {
             Some(here) => here,
@@ -94,7 +95,7 @@ impl Engine {
                 let asked = engine_platform(platform);
                 let pulled = self.ask(&["pull", "--platform", &asked, "--", reference], PULL).await;
                 let pulled = pulled.map_err(|e| failed(e.to_string()))?;
-                if !pulled.ending.is_success() {
+                if !pulled.succeeded() {
                     let said = error_line(&pulled.stderr);
                     return Err(unknown(
                         format!("{reference} is not here and could not be pulled: {said}"),
@@ -132,7 +133,7 @@ impl Engine {
         };
         let (asked, name, label) = (engine_platform(expectation.platform), token.container(), format!("{LABEL}=1"));
         let mark = format!("{MARK}={}", token.nonce);
-        let mut run = command::words(&[
+        let mut run = words(&[
             "run",
             "--rm",
             "--pull",
@@ -147,13 +148,13 @@ impl Engine {
             &mark,
         ]);
         if image.command.is_empty() {
-            run.extend(command::words(&["--network", "none", "--entrypoint", "uname", &inspected.id, "-m"]));
+            run.extend(words(&["--network", "none", "--entrypoint", "uname", &inspected.id, "-m"]));
         } else {
             run.push(inspected.id.clone());
             run.extend(image.command.iter().cloned());
         }
         let before = processes();
-        let mut talk = Talk::start(self.program(), &run)?;
+        let mut talk = Talk::start(&self.program, &run)?;
         let mut sighting = Sighting::NotSeen("it was over before it could be looked at".into());
         let conversation = async {
             let mut seen = false;
@@ -171,14 +172,7 @@ impl Engine {
             }
         };
         let ended = timeout(limit, conversation).await;
-        let ending = match ended {
-            Ok(ending) => ending?,
-            Err(_) => {
-                talk.kill();
-                Ending::TimedOut
-            }
-        };
-        let output = talk.output(ending);
+        let output = talk.conclude(ended.ok())?;
         Ok(conclude(expectation, image, sighting, &output))
     }
 }
@@ -196,7 +190,7 @@ fn conclude(expectation: &Expectation, image: &UserImage, sighting: Sighting, ou
     let lower = observation.said.to_lowercase();
     let no_program = lower.contains("executable file not found") || lower.contains("no such file");
     let usable = matches!(expectation.handler, Handler::Wins { fixed: true, .. });
-    let judgement = if no_program && usable && !output.ending.is_success() {
+    let judgement = if no_program && usable && !output.succeeded() {
         Judgement::new(
             Verdict::Unknown,
             format!("the command is not in the image: {}", observation.said),

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::command::{Ending, Output, Talk, one_line};
 use super::expect::Expectation;
 use super::judge::{Judgement, Observation, Verdict, has_answered, judge};
+use super::saying::one_line;
 use super::sight::{self, Sighting};
+use crate::host::command::{Ending, Output, Talk};
 use crate::platform::Platform;
 
 /// The name of the hidden verb that [`inside::run`] is behind.
@@ -61,14 +62,8 @@ pub async fn run(expectation: &Expectation, nonce: &str, limit: Duration) -> std
         }
         talk.finish(&[]).await
     };
-    let ending = match timeout(limit, conversation).await {
-        Ok(ending) => ending?,
-        Err(_) => {
-            talk.kill();
-            Ending::TimedOut
-        }
-    };
-    let output = talk.output(ending);
+    let ended = timeout(limit, conversation).await;
+    let output = talk.conclude(ended.ok())?;
     Ok(conclude(expectation, nonce, sighting, &output))
 }
 
@@ -78,7 +73,7 @@ fn conclude(expectation: &Expectation, nonce: &str, sighting: Sighting, output: 
     let said = one_line(said.join("\n").as_bytes());
     let observation = Observation::of_probe(sighting, output, nonce, said.clone());
     let judgement = match output.ending {
-        Ending::Exited(code) if code == i32::from(NO_CONTAINER) => Judgement::new(
+        Ending::Exit(code) if code == i32::from(NO_CONTAINER) => Judgement::new(
             Verdict::Unknown,
             format!("this system does not let us make a container: {said}"),
             if nix::unistd::geteuid().is_root() {

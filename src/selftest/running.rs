@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The containers that run under emulation now, as `status --containers` lists them.
+//!
+//! The engines say which containers run and of what platform their images are. What really runs
+//! in them is looked at from outside, where this user may: a process whose file lies outside of
+//! the container's own tree runs through an interpreter that the kernel holds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::engine::Engine;
+use super::saying::{error_line, one_line};
+use super::sight::{self, Exe};
+use super::user_image::{Inspected, read_inspection};
+use crate::finding::{Finding, Severity};
+use crate::host::engines::Kind;
+use crate::platform::Platform;
+
+/// A container that runs under emulation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EmulatedContainer {
+    /// The engine that it belongs to.
+    pub engine: &'static str,
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The name of its image.
+    pub image: String,
+    /// Its image's platform (`linux/amd64`), where the engine says it.
+    pub platform: Option<String>,
+    /// What was seen running it; none where this user may not look, or its process is not here.
+    pub interpreter: Option<PathBuf>,
+    /// Its first process, by the number that the engine gives.
+    pub pid: u32,
+}
+
+/// What the engines say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Running {
+    /// The containers that run under emulation.
+    pub containers: Vec<EmulatedContainer>,
+    /// What could not be found out.
+    pub findings: Vec<Finding>,
+}
+
+/// What an engine says of a container; the three say it alike.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Container {
+    id: String,
+    #[serde(default)]
+    name: String,
+    /// The image's id, with nerdctl its name.
+    #[serde(default)]
+    image: String,
+    /// The image's name, as Podman has it.
+    #[serde(default)]
+    image_name: String,
+    #[serde(default)]
+    config: ContainerConfig,
+    state: State,
+    #[serde(default)]
+    args: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ContainerConfig {
+    #[serde(default)]
+    image: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct State {
+    pid: u32,
+}
+
+/// The containers that run under emulation on a host that runs `native` by itself. Every question
+/// to an engine may take `limit`.
+///
+/// # Errors
+/// Where no program can be run at all.
+pub fn emulated(native: &[&'static Platform], limit: Duration) -> std::io::Result<Running> {
+    let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(reactor.block_on(async {
+        let mut running = Running::default();
+        for engine in Kind::ALL.into_iter().filter_map(Engine::find) {
+            match of_engine(&engine, native, limit).await {
+                Ok(containers) => running.containers.extend(containers),
+                Err(why) => running.findings.push(Finding {
+                    id: "containers-unknown",
+                    severity: Severity::Note,
+                    subject: None,
+                    message: format!("{}: its containers are not known: {why}", engine.kind),
+                    advice: "Where it should be running, start it, or ask with sudo.".into(),
+                }),
+            }
+        }
+        running
+    }))
+}
+
+async fn of_engine(
+    engine: &Engine,
+    native: &[&'static Platform],
+    limit: Duration,
+) -> Result<Vec<EmulatedContainer>, String> {
+    engine.version(limit).await.map_err(|down| down.reason)?;
+    let ids = ask(engine, &["ps", "--no-trunc", "--format", "{{.ID}}"], limit).await?;
+    let ids = String::from_utf8_lossy(&ids).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let mut images = BTreeMap::new();
+    let mut emulated = Vec::new();
+    for id in &ids {
+        // One that has ended meanwhile is none of those that run.
+        let Ok(json) = ask(engine, &["container", "inspect", id], limit).await else { continue };
+        let mut inspected: Vec<Container> = serde_json::from_slice(&json).map_err(|e| e.to_string())?;
+        let Some(container) = inspected.pop() else { continue };
+        if !images.contains_key(&container.image) {
+            let platform = match ask(engine, &["image", "inspect", &container.image], limit).await {
+                Ok(json) => read_inspection(&json).ok().as_ref().map(Inspected::platform),
+                Err(_) => None,
+            };
+            images.insert(container.image.clone(), platform);
+        }
+        let platform = images[&container.image].clone();
+        let shown = seen_in(&container);
+        if !is_emulated(platform.as_deref(), native, shown.as_deref()) {
+            continue;
+        }
+        let outside = shown.into_iter().flatten().find(runs_for_others);
+        let image = [container.config.image, container.image_name, container.image];
+        emulated.push(EmulatedContainer {
+            engine: engine.kind.program(),
+            id: container.id,
+            name: container.name.trim_start_matches('/').to_owned(),
+            image: image.into_iter().find(|name| !name.is_empty()).unwrap_or_default(),
+            platform,
+            interpreter: outside.map(|exe| exe.path),
+            pid: container.state.pid,
+        });
+    }
+    Ok(emulated)
+}
+
+async fn ask(engine: &Engine, arguments: &[&str], limit: Duration) -> Result<Vec<u8>, String> {
+    match engine.ask(arguments, limit).await {
+        Ok(output) if output.succeeded() => Ok(output.stdout),
+        Ok(output) if output.stderr.is_empty() => Err(one_line(output.complaint().as_bytes())),
+        Ok(output) => Err(error_line(&output.stderr)),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+/// Whether `exe` runs programs other than itself: it is none of the container's own files, or a
+/// QEMU that somebody has put into the image.
+fn runs_for_others(exe: &Exe) -> bool {
+    let name = exe.path.file_name().unwrap_or_default().to_string_lossy();
+    !exe.inside || name.starts_with("qemu-")
+}
+
+/// Whether a container is emulated: by what was `seen` in it, else by its image's platform.
+fn is_emulated(platform: Option<&str>, native: &[&'static Platform], seen: Option<&[Exe]>) -> bool {
+    match seen {
+        Some(seen) => seen.iter().any(runs_for_others),
+        None => platform.is_some_and(|name| !native.iter().any(|own| own.to_string() == name)),
+    }
+}
+
+/// What the processes of `container` run; none where they are not to be seen.
+fn seen_in(container: &Container) -> Option<Vec<Exe>> {
+    let first = container.state.pid;
+    if first == 0 || !is_here(container) {
+        return None;
+    }
+    let mut seen = vec![sight::exe(first).ok()?];
+    let space = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = space(&first.to_string());
+    // A container that shares the host's numbers has no others of its own to be found by them.
+    if own.is_some() && own != space("self") {
+        let others = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let others = others.filter(|pid: &u32| *pid != first && space(&pid.to_string()) == own);
+        seen.extend(others.filter_map(|pid| sight::exe(pid).ok()));
+    }
+    Some(seen)
+}
+
+/// Whether the container's first process is one of this machine: its control group bears the
+/// container's id, or it was started with the container's arguments. An engine in a virtual machine
+/// or on another host speaks of other processes.
+fn is_here(container: &Container) -> bool {
+    let proc = PathBuf::from(format!("/proc/{}", container.state.pid));
+    let group = fs::read_to_string(proc.join("cgroup")).unwrap_or_default();
+    group.contains(&container.id) || was_started_with(&proc, &container.args)
+}
+
+fn was_started_with(proc: &Path, arguments: &[String]) -> bool {
+    let line = fs::read(proc.join("cmdline")).unwrap_or_default();
+    let ending: Vec<u8> = arguments.iter().flat_map(|word| word.bytes().chain([0])).collect();
+    !ending.is_empty() && line.ends_with(&ending)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::FileIdentity;
+
+    fn exe(path: &str, inside: bool) -> Exe {
+        let identity = FileIdentity { dev: 1, ino: 2, size: 3, mtime_ns: 4, build_id: None };
+        Exe { path: path.into(), deleted: false, identity, inside }
+    }
+
+    #[test]
+    fn what_runs_tells_and_else_the_image() {
+        let native = vec![Platform::named("amd64").unwrap()];
+        let rows: [(Option<&str>, Option<Vec<Exe>>, bool); 8] = [
+            (Some("linux/arm64"), None, true),
+            (Some("linux/amd64"), None, false),
+            (None, None, false),
+            (Some("linux/arm64"), Some(vec![exe("/usr/bin/qemu-aarch64-static", false)]), true),
+            (Some("linux/arm64"), Some(vec![exe("/bin/sleep", true)]), false),
+            (Some("linux/arm64"), Some(vec![exe("/sbin/docker-init", true), exe("/usr/bin/q", false)]), true),
+            (Some("linux/arm64"), Some(vec![exe("/usr/bin/qemu-aarch64-static", true)]), true),
+            (Some("linux/amd64"), Some(vec![exe("/bin/sleep", true)]), false),
+        ];
+        for (platform, seen, emulated) in rows {
+            assert_eq!(is_emulated(platform, &native, seen.as_deref()), emulated, "{platform:?} {seen:?}");
+        }
+    }
+
+    #[test]
+    fn what_engines_say_of_a_container_is_read() {
+        let docker = br#"[{"Id":"ab","Name":"/web","Image":"sha256:12","Config":{"Image":"web:1"},
+            "State":{"Pid":7,"Running":true},"Path":"/bin/web","Args":["-x"]}]"#;
+        let container: Vec<Container> = serde_json::from_slice(docker).unwrap();
+        assert_eq!((container[0].state.pid, container[0].config.image.as_str()), (7, "web:1"));
+        let podman = br#"[{"Id":"ab","Name":"web","Image":"12","ImageName":"localhost/web:1",
+            "State":{"Pid":7},"Config":{"Env":[]}}]"#;
+        let container: Vec<Container> = serde_json::from_slice(podman).unwrap();
+        assert_eq!((container[0].image_name.as_str(), container[0].args.len()), ("localhost/web:1", 0));
+    }
+}
