@@ -207,8 +207,10 @@ impl Talk {
     ///
     /// # Errors
     /// Those in `ended`.
-    pub fn conclude(mut self, ended: Option<io::Result<Ending>>) -> io::Result<Output> {
+    pub async fn conclude(mut self, ended: Option<io::Result<Ending>>) -> io::Result<Output> {
         self.kill();
+        // Nothing is left of it; SIGKILL can only be late where the kernel holds it.
+        let _ = timeout(GRACE, self.child.wait()).await;
         let ending = ended.unwrap_or(Ok(Ending::TimedOut))?;
         Ok(Output { ending, stdout: std::mem::take(&mut self.out.kept), stderr: std::mem::take(&mut self.err.kept) })
     }
@@ -241,7 +243,7 @@ pub async fn run_with_input(
 ) -> io::Result<Output> {
     let mut talk = Talk::start(program, arguments)?;
     let ended = timeout(limit, talk.finish(input)).await;
-    talk.conclude(ended.ok())
+    talk.conclude(ended.ok()).await
 }
 
 /// The program `name`, in `PATH` or else where programs usually are.

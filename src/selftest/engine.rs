@@ -127,7 +127,7 @@ impl Engine {
             talk.finish(&[]).await
         };
         let ended = timeout(limit, conversation).await;
-        let output = talk.conclude(ended.ok())?;
+        let output = talk.conclude(ended.ok()).await?;
         let said = error_line(&output.stderr);
         let observation = Observation::of_probe(sighting, &output, &token.nonce, said);
         let judgement = judge(expectation, &observation);

@@ -99,6 +99,10 @@ mod tests {
         fs::copy("/bin/sleep", &program).unwrap();
         let before = FileIdentity::new(&fs::metadata(&program).unwrap(), None);
         let mut child = Command::new(&program).arg("600.0123").stdout(Stdio::null()).spawn().unwrap();
+        // The kernel starts it in steps, of which its arguments are the last.
+        while fs::read(format!("/proc/{}/cmdline", child.id())).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
         fs::remove_file(&program).unwrap();
         let (right, wrong) = (look(child.id(), "600.0123"), look(child.id(), "another nonce"));
         child.kill().unwrap();

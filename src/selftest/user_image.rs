@@ -172,7 +172,7 @@ impl Engine {
             }
         };
         let ended = timeout(limit, conversation).await;
-        let output = talk.conclude(ended.ok())?;
+        let output = talk.conclude(ended.ok()).await?;
         Ok(conclude(expectation, image, sighting, &output))
     }
 }

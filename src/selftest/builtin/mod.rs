@@ -63,7 +63,7 @@ pub async fn run(expectation: &Expectation, nonce: &str, limit: Duration) -> std
         talk.finish(&[]).await
     };
     let ended = timeout(limit, conversation).await;
-    let output = talk.conclude(ended.ok())?;
+    let output = talk.conclude(ended.ok()).await?;
     Ok(conclude(expectation, nonce, sighting, &output))
 }
 
