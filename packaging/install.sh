@@ -54,7 +54,7 @@ apt-get update -qq
 apt-get install -y -qq -o Dpkg::Use-Pty=0 --reinstall --allow-downgrades "$deb" >/dev/null ||
     fail 69 "apt-get could not install $deb" "see its words above, then run this again"
 [[ -d /run/systemd/system ]] ||
-    step "systemd is not running: handlers are registered now, but nothing restores them at the next boot"
+    step "systemd is not running: without it nothing restores the handlers at the next boot"
 for verb in apply selftest; do
     step "qemu-persist $verb"
     qemu-persist "$verb" || step "qemu-persist $verb ended with exit code $?; going on"
