@@ -18,7 +18,7 @@ case $arch in
 esac
 install_missing gcc libc6-dev dpkg-dev
 need_cargo
-need_tool cargo-deb 3.8.0
+need_tool cargo-deb 3.4.0
 
 export CARGO_TARGET_DIR=$PWD/target SOURCE_DATE_EPOCH
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || dpkg-parsechangelog -l packaging/debian/changelog -STimestamp)
