@@ -134,11 +134,15 @@ impl Root {
     /// # Errors
     /// Those of `open(2)`: nothing is there, a link leads nowhere, or in a circle.
     pub fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
-        if self.is_live() {
-            return path.canonicalize();
-        }
-        let target = self.open_with(path, OFlag::O_PATH)?;
-        let outside = std::fs::read_link(format!("/proc/self/fd/{}", target.as_raw_fd()))?;
+        self.path_of(&self.open_with(path, OFlag::O_PATH)?)
+    }
+
+    /// The path within this tree of an open file.
+    ///
+    /// # Errors
+    /// Those of `readlink(2)`, and where the file is not below this tree.
+    pub fn path_of(&self, file: &File) -> io::Result<PathBuf> {
+        let outside = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
         let inside = outside.strip_prefix(&self.path).map_err(io::Error::other)?;
         Ok(Path::new("/").join(inside))
     }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -179,7 +179,7 @@ impl<'a> Inspector<'a> {
         if !metadata.is_file() {
             return Err(io::Error::other("it is no regular file"));
         }
-        let resolved = self.root.resolve(path)?;
+        let resolved = self.root.path_of(&file)?;
         let (program, build_id) = read_program(file).map_or((None, None), |(program, id)| (Some(program), id));
         let trust = self.trust_of(path, &resolved, &metadata);
         Ok(Interpreter {
@@ -262,12 +262,19 @@ pub fn build_id(file: File) -> Option<String> {
     read_program(file)?.1
 }
 
+/// How much of a file is read at once: its headers, and nearly always its loader's name and notes.
+const HEAD: usize = 4096;
+
 /// Reads what the file is as a program, and its build id. None for what is no ELF program.
-fn read_program(file: File) -> Option<(Program, Option<String>)> {
-    let cache = ReadCache::new(file);
-    let data = &cache;
-    let head = data.read_bytes_at(0, 64).ok()?;
-    let runs_on = Platform::of_program(head);
+fn read_program(mut file: File) -> Option<(Program, Option<String>)> {
+    let mut head = Vec::with_capacity(HEAD);
+    file.by_ref().take(HEAD as u64).read_to_end(&mut head).ok()?;
+    let runs_on = Platform::of_program(&head);
+    // Files are laid out freely, so what lies behind the head is looked up where it is needed.
+    read_any(head.as_slice(), runs_on).or_else(|| read_any(&ReadCache::new(file), runs_on))
+}
+
+fn read_any<'d, R: ReadRef<'d>>(data: R, runs_on: Option<&'static Platform>) -> Option<(Program, Option<String>)> {
     match FileKind::parse(data).ok()? {
         FileKind::Elf32 => read_elf::<elf::FileHeader32<Endianness>, _>(data, runs_on),
         FileKind::Elf64 => read_elf::<elf::FileHeader64<Endianness>, _>(data, runs_on),
@@ -289,14 +296,13 @@ where
     let mut program = Program { runs_on, loader: None };
     let mut build_id = None;
     for segment in header.program_headers(endian, data).ok()? {
-        if let Ok(Some(loader)) = segment.interpreter(endian, data) {
+        if let Some(loader) = segment.interpreter(endian, data).ok()? {
             program.loader = Some(String::from_utf8_lossy(loader).into_owned());
         }
-        if let Ok(Some(mut notes)) = segment.notes(endian, data) {
-            while let Ok(Some(note)) = notes.next() {
-                if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID {
-                    build_id = Some(crate::binfmt::rule::hex(note.desc()));
-                }
+        let Some(mut notes) = segment.notes(endian, data).ok()? else { continue };
+        while let Ok(Some(note)) = notes.next() {
+            if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID {
+                build_id = Some(crate::binfmt::rule::hex(note.desc()));
             }
         }
     }

@@ -18,6 +18,7 @@ pub const PROGRAM_HEAD: usize = 256;
 
 /// The letters behind a rule, of which the kernel knows `P`, `O`, `C` and `F`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "the kernel's four letters")]
 pub struct Flags {
     /// `P`: the interpreter is given the program's own `argv[0]` besides its path.
     pub preserve_argv0: bool,
