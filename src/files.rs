@@ -134,10 +134,13 @@ impl Root {
     /// # Errors
     /// Those of `open(2)`: nothing is there, a link leads nowhere, or in a circle.
     pub fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        if self.is_live() {
+            return path.canonicalize();
+        }
         self.path_of(&self.open_with(path, OFlag::O_PATH)?)
     }
 
-    /// The path within this tree of an open file.
+    /// The path within this tree of an open file. It needs /proc.
     ///
     /// # Errors
     /// Those of `readlink(2)`, and where the file is not below this tree.

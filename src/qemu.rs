@@ -179,7 +179,7 @@ impl<'a> Inspector<'a> {
         if !metadata.is_file() {
             return Err(io::Error::other("it is no regular file"));
         }
-        let resolved = self.root.path_of(&file)?;
+        let resolved = self.root.path_of(&file).or_else(|_| self.root.resolve(path))?;
         let (program, build_id) = read_program(file).map_or((None, None), |(program, id)| (Some(program), id));
         let trust = self.trust_of(path, &resolved, &metadata);
         Ok(Interpreter {

@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Not yet.
+//! The service.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    qemu_persist::daemon::main()
+}

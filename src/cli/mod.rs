@@ -140,6 +140,7 @@ pub fn parse_platform(text: &str) -> Result<&'static Platform, String> {
 
 /// Runs the command line `arguments` and gives the exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    crate::logging::init(tracing::Level::WARN);
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(e) => {

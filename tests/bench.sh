@@ -1,0 +1,60 @@
+#!/bin/sh
+# Times qemu-persist beside Debian's systemd-binfmt, on the same rules and in one run: the rules of
+# Debian's qemu-user-static, in a user namespace whose table nobody else sees. Ratios count, since
+# machines are noisy. Usage: tests/bench.sh [RUNS]
+set -eu
+here=$(dirname "$(readlink -f "$0")")
+runs=${1:-100}
+program=$here/../target/release/qemu-persist
+
+if [ "${QEMU_PERSIST_BENCH:-}" != inside ]; then
+    for tool in hyperfine strace /usr/bin/time /usr/lib/systemd/systemd-binfmt /usr/bin/qemu-aarch64-static; do
+        command -v "$tool" >/dev/null || {
+            echo "$tool is missing: sudo apt-get install hyperfine strace time systemd qemu-user-static" >&2
+            exit 1
+        }
+    done
+    cargo build --release --manifest-path "$here/../Cargo.toml"
+    QEMU_PERSIST_BENCH=inside exec unshare --user --map-root-user --mount "$0" "$runs"
+fi
+
+table=/proc/sys/fs/binfmt_misc
+mount -t binfmt_misc binfmt_misc $table
+mount -t tmpfs run /run && mkdir -p /run/systemd/system
+mount -t tmpfs etc /mnt && mkdir /mnt/binfmt.d /mnt/rules /mnt/config /mnt/state
+cp /usr/lib/binfmt.d/qemu-*.conf /mnt/rules/
+for directory in /etc/binfmt.d:binfmt.d /usr/lib/binfmt.d:rules /etc/qemu-persist:config /var/lib/qemu-persist:state; do
+    mkdir -p "${directory%:*}" && mount --bind "/mnt/${directory#*:}" "${directory%:*}"
+done
+{
+    echo 'platforms = []'
+    cat /mnt/rules/*.conf | while IFS=: read -r _ name _ _ magic mask interpreter flags; do
+        printf "[[handler]]\nname = '%s'\nmagic = '%s'\nmask = '%s'\ninterpreter = '%s'\nflags = '%s'\n" \
+            "$name" "$magic" "$mask" "$interpreter" "$flags"
+    done
+} > /etc/qemu-persist/config.toml
+"$program" config check
+"$program" apply > /mnt/first
+echo "$(grep -c '^\* register' /mnt/first) rules"
+
+flush="sh -c 'echo -1 > $table/status'"
+echo "== from an empty table"
+hyperfine -N -w 5 -r "$runs" --prepare "$flush" -n 'qemu-persist apply' "$program apply" \
+    -n systemd-binfmt /usr/lib/systemd/systemd-binfmt
+"$program" apply > /mnt/again
+echo "== with nothing to do, and status"
+hyperfine -N -w 5 -r "$runs" -n 'qemu-persist apply' "$program apply" -n systemd-binfmt /usr/lib/systemd/systemd-binfmt
+"$program" apply > /mnt/again
+hyperfine -N -i -w 5 -r "$runs" -n 'qemu-persist apply' "$program apply" -n 'qemu-persist status' "$program status"
+
+echo "== programs executed besides qemu-persist itself"
+for verb in apply status; do
+    [ $verb = status ] || sh -c "echo -1 > $table/status"
+    strace -f -e trace=execve -o /mnt/trace "$program" $verb > /mnt/out || true
+    echo "$verb: $(($(grep -c 'execve(' /mnt/trace) - 1))"
+done
+echo "== size and peak memory"
+stat -c '%n: %s bytes' "$program" "${program}d" | sed 's,.*/,,'
+for verb in apply status; do
+    /usr/bin/time -f "$verb: %M KiB" "$program" $verb 2>&1 > /mnt/out | tail -n 1
+done
