@@ -2,6 +2,7 @@
 //! `qemu-persist status`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::assess::assess;
 use crate::assess::plan::Wish;
@@ -10,7 +11,11 @@ use crate::host::dpkg::Packages;
 use crate::platform::Platform;
 use crate::report::Screen;
 use crate::report::status::{self, Report};
+use crate::selftest::running;
 use crate::snapshot::Snapshot;
+
+/// How long an engine may take to answer one question.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What can be given with `status`.
 #[derive(Debug, clap::Args)]
@@ -21,6 +26,9 @@ pub struct Args {
     /// Only these of the platforms that are wanted
     #[arg(long, value_name = "PLATFORM", num_args = 1.., value_parser = super::parse_platform)]
     pub platform: Vec<&'static Platform>,
+    /// Also ask the container engines which containers run under emulation now
+    #[arg(long, conflicts_with = "root")]
+    pub containers: bool,
     /// Look at the system image below DIR instead of the running system
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
@@ -39,11 +47,14 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     let wish = Wish { only: args.platform.clone(), ..Wish::default() };
     let assessment = assess(&snapshot, &wish);
     let packages = Packages::of(&root);
-    let report = Report::new(&snapshot, assessment, |path| {
+    let mut report = Report::new(&snapshot, assessment, |path| {
         let name = packages.owner(path)?;
         let version = packages.version(&name)?;
         Some(Package { name, version })
     });
+    if args.containers {
+        report.add_containers(running::emulated(&snapshot.facts.native, PATIENCE)?);
+    }
     status::show(&report, args.json, screen)?;
     Ok(report.exit_code)
 }

@@ -12,6 +12,7 @@ use crate::assess::look::{Currency, Look, Origin, Proven, Standing};
 use crate::binfmt::rule::Flags;
 use crate::finding::{self, Finding, Severity};
 use crate::host::Package;
+use crate::selftest::running::{EmulatedContainer, Running};
 use crate::snapshot::Snapshot;
 
 /// What `status` tells.
@@ -29,6 +30,9 @@ pub struct Report {
     pub enabled: Option<bool>,
     /// Every platform that is wanted.
     pub platforms: Vec<PlatformReport>,
+    /// The containers that run under emulation now, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub containers: Option<Vec<EmulatedContainer>>,
     /// What was found.
     pub findings: Vec<Finding>,
 }
@@ -114,8 +118,17 @@ impl Report {
             exit_code: finding::exit_code(&assessment.findings),
             machine: snapshot.facts.machine.clone(),
             enabled: snapshot.kernel.table().map(|table| table.enabled),
+            containers: None,
             findings: assessment.findings,
         }
+    }
+
+    /// Adds what the container engines said of the containers that run under emulation.
+    pub fn add_containers(&mut self, running: Running) {
+        self.containers = Some(running.containers);
+        self.findings.extend(running.findings);
+        self.verdict = verdict(&self.findings);
+        self.exit_code = finding::exit_code(&self.findings);
     }
 }
 
@@ -218,6 +231,9 @@ pub fn show(report: &Report, json: bool, screen: &mut Screen) -> io::Result<()> 
     for platform in &report.platforms {
         show_platform(platform, screen)?;
     }
+    if let Some(containers) = &report.containers {
+        show_containers(containers, screen)?;
+    }
     if !report.platforms.is_empty() && !report.findings.is_empty() {
         screen.line("")?;
     }
@@ -227,6 +243,19 @@ pub fn show(report: &Report, json: bool, screen: &mut Screen) -> io::Result<()> 
     screen.line("")?;
     let word = screen.tint(tone(report.verdict), report.verdict);
     screen.line(format!("Verdict: {word}"))
+}
+
+fn show_containers(containers: &[EmulatedContainer], screen: &mut Screen) -> io::Result<()> {
+    let heading = if containers.is_empty() { "no container runs under emulation" } else { "emulated containers" };
+    screen.line(screen.tint(Tone::Strong, heading))?;
+    for container in containers {
+        let platform = container.platform.as_deref().unwrap_or("unknown platform");
+        let through =
+            container.interpreter.as_ref().map_or("interpreter not seen".to_owned(), |path| path.display().to_string());
+        let EmulatedContainer { engine, name, image, .. } = container;
+        screen.paragraph("  ", 2, &escape(&format!("{engine} {name}: {image}, {platform}, {through}")))?;
+    }
+    Ok(())
 }
 
 const INDENT: usize = 15;
