@@ -6,9 +6,10 @@
 //! `RESOLVE_IN_ROOT`), so that an absolute link never leads to the host.
 
 use std::ffi::OsString;
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -196,9 +197,10 @@ impl Root {
         };
         self.create_dir_all(parent)?;
         let (_held, dir) = self.writable_dir(parent)?;
-        match std::fs::create_dir(dir.join(name)) {
+        match std::fs::DirBuilder::new().mode(0o700).create(dir.join(name)) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            other => other,
+            // Whatever the umask.
+            made => made.and_then(|()| std::fs::set_permissions(dir.join(name), Permissions::from_mode(0o755))),
         }
     }
 
@@ -214,10 +216,8 @@ impl Root {
         self.create_dir_all(parent)?;
         let (_held, dir) = self.writable_dir(parent)?;
         // binfmt.d and the drop-in directories read only names that end in .conf or .toml.
-        let mut temporary = tempfile::Builder::new()
-            .prefix(".qemu-persist-")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-            .tempfile_in(&dir)?;
+        let mut temporary = tempfile::Builder::new().prefix(".qemu-persist-").tempfile_in(&dir)?;
+        temporary.as_file().set_permissions(Permissions::from_mode(0o644))?;
         temporary.write_all(content)?;
         temporary.as_file().sync_all()?;
         temporary.persist(dir.join(name)).map_err(|e| e.error)?;

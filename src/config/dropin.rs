@@ -41,7 +41,7 @@ pub enum ToggleError {
         platform: &'static Platform,
     },
     /// The file could not be written or removed.
-    #[error("{path}: {source}")]
+    #[error("{path} cannot be changed")]
     Write {
         /// The file.
         path: PathBuf,
