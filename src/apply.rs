@@ -26,8 +26,8 @@ use crate::snapshot::Snapshot;
 
 /// The lock that a run on the running system holds.
 const LOCK: &str = "/run/qemu-persist/lock";
-/// What a run on an image locks: a directory that is there afterwards anyway.
-const IMAGE_LOCK: &str = "/etc/binfmt.d";
+/// What a run on an image locks: its directory, so that nothing is left behind in it.
+const IMAGE_LOCK: &str = "/";
 /// How long one run waits for another.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -83,7 +83,6 @@ impl Lock {
             // Not readable by others, since whoever can open it can hold it.
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(fail)?
         } else {
-            root.create_dir_all(path).map_err(fail)?;
             root.open(path).map_err(fail)?
         };
         let start = Instant::now();

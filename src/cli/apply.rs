@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
+
 use super::Failure;
 use crate::apply::{Lock, Outcome, apply};
 use crate::assess::assess;
@@ -40,7 +42,7 @@ pub struct Args {
 }
 
 /// Findings with which nothing is changed unless `--force` is given.
-const REFUSING: [&str; 1] = ["unsupported-host"];
+const REFUSING: [&str; 2] = ["unsupported-host", "unknown-architecture"];
 
 /// Runs `apply` and gives the exit code.
 ///
@@ -49,13 +51,13 @@ const REFUSING: [&str; 1] = ["unsupported-host"];
 pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     let root = super::open_root(args.root.as_ref())?;
     let wish = Wish { only: args.platform.clone(), take_over: args.take_over, force: args.force };
-    let report = if args.check { check(&root, &wish)? } else { perform(&root, &wish)? };
+    let report = if args.check { check(&root, &wish)? } else { perform(&root, &wish, false)? };
     changes::show(&report, args.json, screen)?;
     Ok(report.exit_code)
 }
 
-fn take(root: &Root, wish: &Wish) -> anyhow::Result<Snapshot> {
-    let (snapshot, error) = Snapshot::take(root, false);
+fn take(root: &Root, wish: &Wish, honour_remove: bool) -> anyhow::Result<Snapshot> {
+    let (snapshot, error) = Snapshot::take(root, honour_remove);
     if let Some(error) = error {
         return Err(Failure::Config(error).into());
     }
@@ -65,9 +67,10 @@ fn take(root: &Root, wish: &Wish) -> anyhow::Result<Snapshot> {
 
 /// What would be changed.
 fn check(root: &Root, wish: &Wish) -> anyhow::Result<Report> {
-    let snapshot = take(root, wish)?;
+    let snapshot = take(root, wish, false)?;
     let assessment = assess(&snapshot, wish);
     let mut report = Report::planned(&assessment, &snapshot);
+    report.changed |= snapshot.removed;
     let refused = refusal(&assessment.findings).filter(|_| !wish.force).is_some();
     report.exit_code = match () {
         () if refused || !assessment.plan.unmet.is_empty() => 2,
@@ -81,9 +84,10 @@ fn refusal(findings: &[Finding]) -> Option<&Finding> {
     findings.iter().find(|finding| REFUSING.contains(&finding.id))
 }
 
-/// Makes everything work that can be made to, and says what that took.
-pub(super) fn perform(root: &Root, wish: &Wish) -> anyhow::Result<Report> {
-    let snapshot = take(root, wish)?;
+/// Makes everything work that can be made to, and says what that took. After `remove` that is
+/// everything that the configuration wants, and with `honour_remove` nothing.
+pub(super) fn perform(root: &Root, wish: &Wish, honour_remove: bool) -> anyhow::Result<Report> {
+    let snapshot = take(root, wish, honour_remove)?;
     let assessment = assess(&snapshot, wish);
     if let Some(finding) = refusal(&assessment.findings).filter(|_| !wish.force) {
         let mut report = Report::done(&Outcome::default(), &assessment, &snapshot);
@@ -91,7 +95,8 @@ pub(super) fn perform(root: &Root, wish: &Wish) -> anyhow::Result<Report> {
         report.exit_code = 2;
         return Ok(report);
     }
-    if assessment.plan.steps.is_empty() && !snapshot.removed {
+    let removed = snapshot.removed && !honour_remove;
+    if assessment.plan.steps.is_empty() && !removed {
         let mut report = Report::done(&Outcome::default(), &assessment, &snapshot);
         report.exit_code = code_of(&report, &assessment.findings);
         return Ok(report);
@@ -100,13 +105,14 @@ pub(super) fn perform(root: &Root, wish: &Wish) -> anyhow::Result<Report> {
         return Err(Failure::permission("changing the kernel's handlers and binfmt.d").into());
     }
     let _lock = Lock::take(root)?;
-    if root.exists(Path::new(record::REMOVED)) {
-        root.remove_file(Path::new(record::REMOVED))?;
+    let mark = Path::new(record::REMOVED);
+    if !honour_remove && root.exists(mark) {
+        root.remove_file(mark).with_context(|| root.outside(mark).display().to_string())?;
     }
     // A first pass may have to mount the table before anything can be said of its entries.
     let mut outcome = Outcome::default();
     for pass in 0..2 {
-        let snapshot = take(root, wish)?;
+        let snapshot = take(root, wish, honour_remove)?;
         let plan = assess(&snapshot, wish).plan;
         let mounts = plan.steps.iter().any(|step| step.action == Action::Mount);
         if pass > 0 && !mounts && plan.steps.is_empty() {
@@ -121,9 +127,10 @@ pub(super) fn perform(root: &Root, wish: &Wish) -> anyhow::Result<Report> {
             break;
         }
     }
-    let snapshot = take(root, wish)?;
+    let snapshot = take(root, wish, honour_remove)?;
     let assessment = assess(&snapshot, wish);
     let mut report = Report::done(&outcome, &assessment, &snapshot);
+    report.changed |= removed;
     report.exit_code = code_of(&report, &assessment.findings);
     Ok(report)
 }

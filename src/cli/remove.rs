@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
+
 use super::Failure;
 use crate::apply::{Lock, apply};
 use crate::assess::assess;
@@ -62,7 +64,9 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     let already = snapshot.removed;
     // First the record, so that nobody registers again what is taken back now.
     if !already {
-        root.write_whole(Path::new(record::REMOVED), b"Nothing is wanted since `qemu-persist remove`.\n")?;
+        let mark = Path::new(record::REMOVED);
+        root.write_whole(mark, b"Nothing is wanted since `qemu-persist remove`.\n")
+            .with_context(|| root.outside(mark).display().to_string())?;
     }
     let snapshot = take(&root);
     let plan = assess(&snapshot, &wish).plan;

@@ -51,7 +51,8 @@ pub fn run(args: &Args, wanted: bool, screen: &mut Screen) -> anyhow::Result<u8>
             other => anyhow::Error::from(other),
         })?
     };
-    let mut report = apply::perform(&root, &Wish { force: args.force, ..Wish::default() })?;
+    // To want less is no word against `remove`.
+    let mut report = apply::perform(&root, &Wish { force: args.force, ..Wish::default() }, !wanted)?;
     report.changed |= changed;
     changes::show(&report, args.json, screen)?;
     Ok(report.exit_code)
