@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use object::read::elf::{FileHeader, ProgramHeader as _};
 use object::{Endianness, FileKind, ReadCache, ReadRef, elf};
@@ -134,29 +134,34 @@ pub fn candidates(platform: &Platform) -> [PathBuf; 5] {
     ]
 }
 
+/// As many links as the kernel follows (path_resolution(7)).
+const MOST_LINKS: usize = 40;
+
 /// Looks at interpreters, each file and directory once.
 pub struct Inspector<'a> {
     root: &'a Root,
     /// Who may own what is trusted: root, and in an image that somebody builds, its builder.
     owners: Vec<u32>,
+    /// The groups that may write to it: root's, and that builder's.
+    groups: Vec<u32>,
     overflow_uid: Option<u32>,
-    directories: BTreeMap<PathBuf, Trust>,
+    /// Where paths end, and whether the way there can be trusted.
+    reached: BTreeMap<PathBuf, (PathBuf, Trust)>,
     files: BTreeMap<PathBuf, Result<Interpreter, String>>,
 }
 
 impl<'a> Inspector<'a> {
     /// An inspector of the files of `root`.
     pub fn new(root: &'a Root, user_namespace: bool) -> Self {
-        let mut owners = vec![0];
-        if !root.is_live() {
-            owners.extend(root.metadata(Path::new("/")).ok().map(|m| m.uid()));
-        }
+        let top = root.metadata(Path::new("/")).ok().filter(|_| !root.is_live());
+        let owners = std::iter::once(0).chain(top.as_ref().map(Metadata::uid)).collect();
+        let groups = std::iter::once(0).chain(top.as_ref().map(Metadata::gid)).collect();
         // Without a user namespace uid 65534 is a user like any other.
         let overflow_uid = user_namespace.then(|| {
             let text = std::fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap_or_default();
             text.trim().parse().unwrap_or(65534)
         });
-        Self { root, owners, overflow_uid, directories: BTreeMap::new(), files: BTreeMap::new() }
+        Self { root, owners, groups, overflow_uid, reached: BTreeMap::new(), files: BTreeMap::new() }
     }
 
     /// The interpreter at `path`, or why there is none.
@@ -192,39 +197,49 @@ impl<'a> Inspector<'a> {
         })
     }
 
-    /// Judges the file and every directory by which it is reached, links on the way included.
+    /// Judges the file and every directory by which it is reached, those of links on the way
+    /// included.
     fn trust_of(&mut self, path: &Path, resolved: &Path, metadata: &Metadata) -> Trust {
-        let own = self.judge(resolved, metadata);
-        if own != Trust::Safe {
-            return own;
+        match self.judge(resolved, metadata) {
+            Trust::Safe => self.reach(path, MOST_LINKS).1,
+            own => own,
         }
-        let mut hop = path.to_owned();
-        for _ in 0..40 {
-            let Some(parent) = hop.parent().map(Path::to_owned) else { break };
-            let trust = self.trust_of_directory(&parent);
-            if trust != Trust::Safe {
-                return trust;
-            }
-            match self.root.read_link(&hop) {
-                Ok(target) => hop = parent.join(target),
-                Err(_) => break,
-            }
-        }
-        resolved.parent().map_or(Trust::Safe, |parent| self.trust_of_directory(parent))
     }
 
-    fn trust_of_directory(&mut self, directory: &Path) -> Trust {
-        if let Some(known) = self.directories.get(directory) {
+    /// Where `path` ends when links are followed, and whether every directory in which a name of
+    /// it was looked up can be trusted: whoever writes to one can make the name another file.
+    fn reach(&mut self, path: &Path, links: usize) -> (PathBuf, Trust) {
+        if let Some(known) = self.reached.get(path) {
             return known.clone();
         }
-        let above = directory.parent().map_or(Trust::Safe, |parent| self.trust_of_directory(parent));
-        let trust = match (above, self.root.metadata(directory)) {
-            (Trust::Safe, Ok(metadata)) => self.judge(directory, &metadata),
-            (Trust::Safe, Err(e)) => Trust::Unknown(format!("{}: {e}", directory.display())),
-            (above, _) => above,
+        let reached = self.reach_anew(path, links);
+        self.reached.insert(path.to_owned(), reached.clone());
+        reached
+    }
+
+    fn reach_anew(&mut self, path: &Path, links: usize) -> (PathBuf, Trust) {
+        let (Some(parent), Some(name)) = (path.parent(), path.components().next_back()) else {
+            return (PathBuf::from("/"), Trust::Safe);
         };
-        self.directories.insert(directory.to_owned(), trust.clone());
-        trust
+        let (directory, trust) = self.reach(parent, links);
+        if trust != Trust::Safe {
+            return (directory, trust);
+        }
+        let trust = match self.root.metadata(&directory) {
+            Ok(metadata) => self.judge(&directory, &metadata),
+            Err(e) => Trust::Unknown(format!("{}: {e}", directory.display())),
+        };
+        if trust != Trust::Safe {
+            return (directory, trust);
+        }
+        let Component::Normal(name) = name else {
+            return (directory.parent().unwrap_or(&directory).to_owned(), Trust::Safe);
+        };
+        match self.root.read_link(&directory.join(name)) {
+            Ok(_) if links == 0 => (directory, Trust::Unknown(format!("{}: too many links", path.display()))),
+            Ok(target) => self.reach(&directory.join(target), links - 1),
+            Err(_) => (directory.join(name), Trust::Safe),
+        }
     }
 
     fn judge(&self, path: &Path, metadata: &Metadata) -> Trust {
@@ -241,7 +256,7 @@ impl<'a> Inspector<'a> {
             let why = format!("{shown} can be written by everybody (mode {:04o})", mode & 0o7777);
             return Trust::Writable(suspicion(why));
         }
-        if mode & 0o020 != 0 && gid != 0 && self.root.is_live() {
+        if mode & 0o020 != 0 && !self.groups.contains(&gid) {
             let why = format!("{shown} can be written by group {gid} (mode {:04o})", mode & 0o7777);
             return Trust::Writable(suspicion(why));
         }

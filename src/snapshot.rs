@@ -11,7 +11,7 @@ use crate::binfmt::registry::{Registry, Table};
 use crate::binfmt::rule::Rule;
 use crate::config::{Config, ConfigError};
 use crate::files::Root;
-use crate::host::Facts;
+use crate::host::{self, Facts};
 use crate::qemu::{self, Inspector, Interpreter};
 use crate::record::{self, Proofs, Registrations};
 use crate::target::Target;
@@ -52,6 +52,8 @@ impl Kernel {
 pub struct Snapshot {
     /// Whether this is the running system; an image has no kernel, no records of a boot, no proofs.
     pub live: bool,
+    /// Where the tree is on the running system: `/`, or the image's directory.
+    pub tree: PathBuf,
     /// The host.
     pub facts: Facts,
     /// The configuration; its defaults where it is broken.
@@ -105,6 +107,7 @@ impl Snapshot {
         let this_boot = registrations.boot_id == facts.boot_id && root.is_live();
         let mut snapshot = Self {
             live: root.is_live(),
+            tree: root.outside(Path::new("/")).components().collect(),
             config,
             config_error: None,
             targets,
@@ -122,9 +125,16 @@ impl Snapshot {
         snapshot
     }
 
+    /// Where `path` of the tree is on the running system, for commands that people are told to run.
+    pub fn outside(&self, path: &Path) -> PathBuf {
+        self.tree.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
     /// Looks at the interpreters that any rule for a target names, and where others may be.
     fn inspect(&self, root: &Root) -> BTreeMap<PathBuf, Result<Interpreter, String>> {
-        let mut inspector = Inspector::new(root, self.facts.user_namespace);
+        // Whose an image's files are is seen from here, whatever is in the image.
+        let overflow = if self.live { self.facts.user_namespace } else { host::in_user_namespace() };
+        let mut inspector = Inspector::new(root, overflow);
         let concerns = |rule: &Rule| {
             self.targets.iter().any(|target| target.name == rule.name || target.is_taken_by(&rule.pattern))
         };

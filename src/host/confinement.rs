@@ -81,7 +81,7 @@ pub(super) fn read() -> Confinement {
 
 /// Whether this process is in another user namespace than the kernel's first. Where there is no
 /// /proc to tell, no.
-pub(super) fn in_user_namespace() -> bool {
+pub fn in_user_namespace() -> bool {
     own_namespace("user").is_some_and(|number| number != INITIAL_USER_NAMESPACE)
 }
 

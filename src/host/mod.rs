@@ -24,6 +24,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
+pub use confinement::in_user_namespace;
+
 use crate::files::Root;
 use crate::platform::Platform;
 
@@ -135,7 +137,7 @@ impl Facts {
             native: kernel::native(&machine, &release),
             distribution: userland::distribution(root),
             confinement: confinement::read(),
-            user_namespace: confinement::in_user_namespace(),
+            user_namespace: in_user_namespace(),
             etc: mounts::persistence(&mounts, &kernel::command_line(), Path::new("/etc")),
             kernel_support: kernel::running_support(&release),
             systemd: root.link_metadata(Path::new("/run/systemd/system")).is_ok_and(|m| m.is_dir()),
