@@ -1,7 +1,51 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What to do, in the words of the host's own distribution.
 
+use std::path::Path;
+
+use super::look::{Origin, Standing};
 use crate::snapshot::Snapshot;
+
+/// The command `qemu-persist VERB` as root, for the tree that was looked at.
+pub fn command(snapshot: &Snapshot, verb: &str) -> String {
+    if snapshot.live {
+        return format!("`sudo qemu-persist {verb}`");
+    }
+    format!("`sudo qemu-persist {verb} --root {}`", snapshot.tree.display())
+}
+
+/// The command that applies.
+pub fn apply(snapshot: &Snapshot) -> String {
+    command(snapshot, "apply")
+}
+
+/// The command that applies and displaces what is not ours.
+pub fn take_over(snapshot: &Snapshot) -> String {
+    command(snapshot, "apply --take-over")
+}
+
+/// The command that removes the file `path` of the tree.
+pub fn remove(snapshot: &Snapshot, path: &Path) -> String {
+    format!("`sudo rm {}`", snapshot.outside(path).display())
+}
+
+/// How the handler that a file registers at boot, and that is no good, makes way for a good one.
+pub fn yield_at_boot(snapshot: &Snapshot, boot: &Standing) -> String {
+    let apply = apply(snapshot);
+    match &boot.origin {
+        Origin::Administrator(path) => format!("Correct it, or {}, then {apply}.", remove(snapshot, path)),
+        Origin::Distribution(path) => {
+            let mask = Path::new("/etc/binfmt.d").join(path.file_name().unwrap_or_default());
+            let mask = snapshot.outside(&mask);
+            format!("Mask it: `sudo ln -s /dev/null {}`, then {apply}.", mask.display())
+        }
+        Origin::BinfmtSupport => {
+            let (name, interpreter) = (&boot.entry.name, boot.entry.interpreter.display());
+            format!("Take it out of its database: `sudo update-binfmts --remove {name} {interpreter}`, then {apply}.")
+        }
+        Origin::Ours | Origin::Foreign => format!("Make it last: {apply}."),
+    }
+}
 
 /// How to install QEMU here.
 pub fn install_qemu(snapshot: &Snapshot) -> String {
@@ -19,8 +63,12 @@ pub fn install_qemu(snapshot: &Snapshot) -> String {
         () if is("arch") => "sudo pacman -S qemu-user-static",
         () if is("suse") || is("opensuse") => "sudo zypper install qemu-linux-user",
         () => {
-            return "Install static QEMU user emulators for this host, then run `sudo qemu-persist apply`.".to_owned();
+            return format!("Install static QEMU user emulators for this host, then run {}.", apply(snapshot));
         }
     };
-    format!("Install it: `{command}`, then run `sudo qemu-persist apply`.")
+    if !snapshot.live {
+        // The image's package manager runs in the image, and how that is entered is its builder's.
+        return format!("Install it in the image, by `{}` there, then run {}.", &command[5..], apply(snapshot));
+    }
+    format!("Install it: `{command}`, then run {}.", apply(snapshot))
 }

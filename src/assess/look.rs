@@ -22,7 +22,7 @@ pub enum Defect {
     OtherTranslator(Translator),
     /// No `F`: the interpreter is looked for inside the container, where it is not.
     NoFixBinary,
-    /// No `F`, and the interpreter is not there.
+    /// The interpreter is not there, and the kernel holds none.
     InterpreterMissing(String),
     /// With `F`, and the file that the kernel holds cannot be looked at any more.
     InterpreterDeleted(String),
@@ -166,14 +166,13 @@ impl<'a> Look<'a> {
         let shadowed = winner.as_ref().filter(|w| !w.is_good()).and_then(|_| good_behind()).map(|good| good.entry.name);
         let others = enabled.iter().map(|e| e.name.clone());
         let others = others.filter(|name| winner.as_ref().is_some_and(|w| w.entry.name != *name)).collect();
-        let boot_enabled: Vec<&Entry> = boot_table.iter().collect();
-        let boot = self::winner(snapshot, &boot_enabled, target, false);
+        let boot = at_boot(snapshot, boot_table, target);
         let fragment_name = format!("{}.conf", target.name);
         let named = entries.iter().find(|e| e.name == target.name);
         Self {
             target,
             proven: winner.as_ref().map_or(Proven::Never, |winner| proven(snapshot, target, winner)),
-            disabled: matching.first().copied().filter(|_| winner.is_none()),
+            disabled: matching.iter().copied().find(|e| !e.enabled).filter(|_| winner.is_none() && enabled.is_empty()),
             name_taken_by: named.filter(|named| !target.heads.iter().any(|head| named.matches(head))),
             fragment: snapshot.fragments.iter().find(|f| f.name == fragment_name),
             winner,
@@ -208,10 +207,29 @@ fn winner(snapshot: &Snapshot, enabled: &[&Entry], target: &Target, now: bool) -
     (!standings.is_empty()).then(|| standings.swap_remove(bad))
 }
 
+/// The handler of `table`, the one of the next boot, that will run the target's programs.
+fn at_boot(snapshot: &Snapshot, table: &[Entry], target: &Target) -> Option<Standing> {
+    winner(snapshot, &table.iter().collect::<Vec<_>>(), target, false)
+}
+
 /// The table that systemd and binfmt-support will make at the next boot, newest first.
 pub fn boot_table(snapshot: &Snapshot) -> Vec<Entry> {
+    boot_table_of(snapshot, snapshot.fragments.iter().flat_map(|fragment| &fragment.content.rules))
+}
+
+/// Whether a good handler for `target` would be registered at boot, were `rule` all that the
+/// fragment `name` says.
+pub fn would_work_at_boot<'a>(snapshot: &'a Snapshot, target: &Target, name: &str, rule: &'a Rule) -> bool {
+    let others = snapshot.fragments.iter().filter(|fragment| fragment.name != name);
+    let (before, after): (Vec<_>, Vec<_>) = others.partition(|fragment| fragment.name.as_str() < name);
+    let rules_of = |fragments: Vec<&'a Fragment>| fragments.into_iter().flat_map(|fragment| &fragment.content.rules);
+    let rules = rules_of(before).chain([rule]).chain(rules_of(after));
+    at_boot(snapshot, &boot_table_of(snapshot, rules), target).is_some_and(|standing| standing.is_good())
+}
+
+fn boot_table_of<'r>(snapshot: &Snapshot, rules: impl IntoIterator<Item = &'r Rule>) -> Vec<Entry> {
     let mut table: Vec<Entry> = Vec::new();
-    for rule in snapshot.fragments.iter().flat_map(|fragment| &fragment.content.rules) {
+    for rule in rules {
         table.retain(|entry| entry.name != rule.name);
         table.insert(0, Entry::of_rule(rule));
     }
@@ -232,7 +250,11 @@ pub fn stand(snapshot: &Snapshot, target: &Target, entry: &Entry, now: bool) -> 
         defects.push(Defect::OtherTranslator(translator));
     }
     if let Some(rule) = entry.rule() {
-        defects.extend(vet(snapshot, target, &rule));
+        let held = now && entry.flags.fix_binary;
+        defects.extend(vet(snapshot, target, &rule).into_iter().map(|defect| match defect {
+            Defect::InterpreterMissing(why) if held => Defect::InterpreterDeleted(why),
+            other => other,
+        }));
     }
     if currency == Currency::Stale {
         defects.push(Defect::InterpreterStale);
@@ -258,7 +280,6 @@ pub fn vet(snapshot: &Snapshot, target: &Target, rule: &Rule) -> Vec<Defect> {
     }
     match snapshot.interpreters.get(&rule.interpreter) {
         Some(Ok(interpreter)) => vet_interpreter(snapshot, target, interpreter, &mut defects),
-        Some(Err(why)) if rule.flags.fix_binary => defects.push(Defect::InterpreterDeleted(why.clone())),
         Some(Err(why)) => defects.push(Defect::InterpreterMissing(why.clone())),
         None => defects.push(Defect::InterpreterTrustUnknown("it was not looked at".to_owned())),
     }

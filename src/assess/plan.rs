@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::look::{Defect, Look, Origin, is_recorded, vet};
+use super::look::{Defect, Look, Origin, is_recorded, vet, would_work_at_boot};
 use crate::binfmt::entry::Entry;
 use crate::binfmt::fragment::{self, Fragment};
 use crate::binfmt::rule::{Flags, Rule};
@@ -125,6 +125,16 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether a step changes what the fragment of `look`'s target says.
+    pub fn changes_fragment(&self, look: &Look<'_>) -> bool {
+        let own = fragment::path_of(&look.target.name);
+        let changes = |action: &Action| match action {
+            Action::WriteFragment { path, .. } | Action::RemoveFragment { path } => *path == own,
+            _ => false,
+        };
+        self.steps.iter().any(|step| changes(&step.action))
+    }
+
     fn push(&mut self, subject: Option<&str>, action: Action, why: impl Into<String>) {
         self.steps.push(Step { action, subject: subject.map(str::to_owned), why: why.into() });
     }
@@ -226,7 +236,7 @@ pub fn plan(snapshot: &Snapshot, looks: &[Look<'_>], wish: &Wish) -> Plan {
     }
     for look in looks.iter().filter(|look| look.target.is_among(&wish.only)) {
         let desired = desired(snapshot, look);
-        plan_fragment(snapshot, look, desired.as_ref().ok(), &mut plan);
+        plan_fragment(snapshot, look, desired.as_ref().ok(), wish, &mut plan);
         if table.is_some() {
             plan_entry(snapshot, look, desired.as_ref(), wish, &mut plan);
         }
@@ -235,10 +245,40 @@ pub fn plan(snapshot: &Snapshot, looks: &[Look<'_>], wish: &Wish) -> Plan {
             if !works {
                 plan.unmet.push(unmet);
             }
+        } else if !snapshot.live && !look.works_after_boot() && !plan.changes_fragment(look) {
+            plan.unmet.push(blocked_at_boot(snapshot, look));
         }
     }
     plan_leftovers(snapshot, looks, wish, table.is_some(), &mut plan);
     plan
+}
+
+/// What in an image keeps a good handler from being registered at boot, though there is one: a file
+/// that is not ours to change.
+fn blocked_at_boot(snapshot: &Snapshot, look: &Look<'_>) -> Unmet {
+    let subject = look.target.subject.clone();
+    let rm = |path: &Path| {
+        let (rm, apply) = (super::advice::remove(snapshot, path), super::advice::apply(snapshot));
+        format!("Correct it, or {rm}, then {apply}.")
+    };
+    if let Some(fragment) = look.fragment.filter(|fragment| fragment.is_administrators()) {
+        let id = match () {
+            () if fragment.masked => "fragment-masked",
+            () if !fragment.content.broken.is_empty() || fragment.unreadable.is_some() => "fragment-broken",
+            () if fragment.content.rules.is_empty() => "fragment-empty",
+            () => "fragment-administrator",
+        };
+        let message = format!("{} is the administrator's own, and registers no good handler", fragment.path.display());
+        return Unmet { subject, id, message, advice: rm(&fragment.path) };
+    }
+    let (message, advice) = match &look.boot {
+        Some(boot) => {
+            let what = format!("{}, which is no good, is registered later at boot, and wins", boot.entry.name);
+            (what, super::advice::yield_at_boot(snapshot, boot))
+        }
+        None => ("nothing registers it at boot".to_owned(), String::new()),
+    };
+    Unmet { subject, id: "not-persistent", message, advice }
 }
 
 /// Whether the kernel's table is that of a host around this process: in a chroot, and in a
@@ -271,9 +311,10 @@ fn plan_entry(snapshot: &Snapshot, look: &Look<'_>, desired: Result<&Rule, &Unme
                 subject: target.subject.clone(),
                 id: "other-translator",
                 message: format!("{name} runs {} programs here (entry {})", target.subject, winner.entry.name),
-                advice: "To let QEMU run them instead, which works in every container: \
-                         `sudo qemu-persist apply --take-over`."
-                    .to_owned(),
+                advice: format!(
+                    "To let QEMU run them instead, which works in every container: {}.",
+                    super::advice::take_over(snapshot)
+                ),
             });
             return;
         }
@@ -344,7 +385,7 @@ fn clear_stand_in(snapshot: &Snapshot, look: &Look<'_>, desired: Option<&Rule>, 
     plan.push(subject, Action::Retire { name, restore: None }, why);
 }
 
-fn plan_fragment(snapshot: &Snapshot, look: &Look<'_>, desired: Option<&Rule>, plan: &mut Plan) {
+fn plan_fragment(snapshot: &Snapshot, look: &Look<'_>, desired: Option<&Rule>, wish: &Wish, plan: &mut Plan) {
     let target = look.target;
     let subject = Some(target.subject.as_str());
     let path = fragment::path_of(&target.name);
@@ -365,7 +406,11 @@ fn plan_fragment(snapshot: &Snapshot, look: &Look<'_>, desired: Option<&Rule>, p
             let why = "it names another rule than the one that is wanted";
             plan.push(subject, Action::WriteFragment { path, rule: rule.clone() }, why);
         }
-        (None, Some(rule)) if foreign.is_none() && !restored_at_boot(snapshot, look) => {
+        (None, Some(rule))
+            if foreign.is_none()
+                && !restored_at_boot(look, wish.take_over || snapshot.config.take_over)
+                && would_work_at_boot(snapshot, target, &format!("{}.conf", target.name), rule) =>
+        {
             let why = "no file in binfmt.d restores a good handler at boot";
             plan.push(subject, Action::WriteFragment { path, rule: rule.clone() }, why);
         }
@@ -374,11 +419,11 @@ fn plan_fragment(snapshot: &Snapshot, look: &Look<'_>, desired: Option<&Rule>, p
 }
 
 /// Whether the files of others restore a handler at boot with which nothing is to be mended.
-fn restored_at_boot(snapshot: &Snapshot, look: &Look<'_>) -> bool {
+fn restored_at_boot(look: &Look<'_>, take_over: bool) -> bool {
     let Some(boot) = &look.boot else { return false };
     let mended = boot.defects.contains(&Defect::Credentials) && matches!(boot.origin, Origin::Distribution(_));
     let translator = boot.defects.iter().any(|d| matches!(d, Defect::OtherTranslator(_)));
-    let left_alone = translator && !snapshot.config.take_over;
+    let left_alone = translator && !take_over;
     (boot.is_good() && !mended) || left_alone
 }
 

@@ -167,7 +167,7 @@ fn summary(report: &Report, screen: &mut Screen) -> io::Result<()> {
     };
     if report.check {
         let what = match (report.changed, report.unmet.is_empty()) {
-            (true, _) => "Nothing was changed; `sudo qemu-persist apply` does it.",
+            (true, _) => "Nothing was changed: the same command without --check does it.",
             (false, true) => "Nothing to do.",
             (false, false) => "Nothing that could be done would help.",
         };

@@ -268,9 +268,17 @@ fn show_platform(platform: &PlatformReport, screen: &mut Screen) -> io::Result<(
         let first = format!("  {label:<w$}", w = INDENT - 2);
         screen.paragraph(&first, INDENT, &escape(text))
     };
+    let boot = platform.at_boot.as_ref().map_or("nothing registers it".to_owned(), |boot| {
+        let what = if boot.good { "registered by" } else { "a handler that is no good, by" };
+        format!("{what} {}", origin(&boot.origin))
+    });
     let Some(handler) = &platform.handler else {
-        row("handler", "none")?;
-        return Ok(());
+        // A system image has no kernel, so that the next boot is all there is.
+        match &platform.at_boot {
+            Some(boot) => row("interpreter", &boot.interpreter.display().to_string())?,
+            None => row("handler", "none")?,
+        }
+        return row("at boot", &boot);
     };
     row("handler", &format!("{}, flags {}", handler.entry, handler.flags))?;
     row("interpreter", &handler.interpreter.display().to_string())?;
@@ -286,10 +294,6 @@ fn show_platform(platform: &PlatformReport, screen: &mut Screen) -> io::Result<(
     };
     row("version", &version)?;
     row("from", &origin(&handler.origin))?;
-    let boot = platform.at_boot.as_ref().map_or("nothing restores it".to_owned(), |boot| {
-        let what = if boot.good { "restored by" } else { "a handler that is no good, by" };
-        format!("{what} {}", origin(&boot.origin))
-    });
     row("at boot", &boot)?;
     row("proof", &proof(&platform.proof))
 }

@@ -2,8 +2,8 @@
 //! Checks of the host as a whole.
 
 use super::{Context, Found};
-use crate::assess::look;
 use crate::assess::plan::is_confined;
+use crate::assess::{advice, look};
 use crate::binfmt::entry::Entry;
 use crate::finding::Severity::{Critical, Note, Unknown, Warning};
 use crate::host::{Confinement, EtcPersistence, KernelSupport};
@@ -29,6 +29,7 @@ pub const CHECKS: &[HostCheck] = &[
     HostCheck { id: "nothing-wanted", title: "the configuration wants no platform", run: nothing_wanted },
     HostCheck { id: "refused-native", title: "a platform is wanted that the host runs itself", run: refused_native },
     HostCheck { id: "unsupported-host", title: "QEMU is of no use on this host", run: unsupported_host },
+    HostCheck { id: "unknown-architecture", title: "the host's own architecture is not known", run: unknown_machine },
     HostCheck { id: "userland-mismatch", title: "a 32-bit userland on a 64-bit kernel", run: userland_mismatch },
     HostCheck { id: "confined", title: "this is a container or chroot", run: confined },
     HostCheck { id: "reboot-pending", title: "the running kernel's modules are gone", run: reboot_pending },
@@ -47,26 +48,53 @@ fn one(found: Option<Found>) -> Vec<Found> {
     found.into_iter().collect()
 }
 
-/// The enabled entries that match the host's own programs.
+/// The enabled entries with which the host's own programs do not start: an emergency.
 pub fn capturing(snapshot: &Snapshot) -> Vec<&Entry> {
-    let entries = snapshot.kernel.table().map_or(&[][..], |table| &table.entries);
-    entries.iter().filter(|entry| entry.enabled && captures(snapshot, entry)).collect()
+    enabled(snapshot).filter(|entry| captures(snapshot, entry) == Some(Capture::Own)).collect()
 }
 
-fn captures(snapshot: &Snapshot, entry: &Entry) -> bool {
-    snapshot.facts.native.iter().any(|platform| platform.sample_headers().iter().any(|head| entry.matches(head)))
+fn enabled(snapshot: &Snapshot) -> impl Iterator<Item = &Entry> {
+    let entries = snapshot.kernel.table().map_or(&[][..], |table| &table.entries);
+    entries.iter().filter(|entry| entry.enabled)
+}
+
+/// Which of the programs that the host runs by itself a handler takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Capture {
+    /// The other half of its family (32-bit ones): they still run, by emulation.
+    Sibling,
+    /// The kernel's or the userland's own: nothing can be started.
+    Own,
+}
+
+fn captures(snapshot: &Snapshot, entry: &Entry) -> Option<Capture> {
+    let facts = &snapshot.facts;
+    let takes = |platform: &&Platform| platform.sample_headers().iter().any(|head| entry.matches(head));
+    let own = facts.native.first().copied().into_iter().chain(facts.userland);
+    if own.into_iter().any(|platform| takes(&platform)) {
+        return Some(Capture::Own);
+    }
+    facts.native.iter().any(takes).then_some(Capture::Sibling)
 }
 
 fn native_captured(context: &Context<'_>) -> Vec<Found> {
-    let capture = |entry: &&Entry| {
+    let capture = |entry: &Entry| {
         let (name, path) = (&entry.name, entry.interpreter.display());
-        Found::new(
-            Critical,
-            format!("the handler {name} ({path}) captures programs that this host runs by itself"),
-            format!("Remove it before anything else: `echo -1 > /proc/sys/fs/binfmt_misc/{name}` in a root shell."),
-        )
+        let remove = format!("echo -1 > /proc/sys/fs/binfmt_misc/{name}");
+        Some(match captures(context.snapshot, entry)? {
+            Capture::Own => Found::new(
+                Critical,
+                format!("the handler {name} ({path}) captures programs that this host runs by itself"),
+                format!("Remove it before anything else: `{remove}` in a root shell."),
+            ),
+            Capture::Sibling => Found::new(
+                Warning,
+                format!("the handler {name} ({path}) emulates 32-bit programs that this host runs by itself"),
+                format!("Remove it: `sudo sh -c '{remove}'`."),
+            ),
+        })
     };
-    capturing(context.snapshot).iter().map(capture).collect()
+    enabled(context.snapshot).filter_map(capture).collect()
 }
 
 fn fragment_captures(context: &Context<'_>) -> Vec<Found> {
@@ -74,17 +102,18 @@ fn fragment_captures(context: &Context<'_>) -> Vec<Found> {
     let mut found = Vec::new();
     for fragment in &snapshot.fragments {
         for rule in &fragment.content.rules {
-            if captures(snapshot, &Entry::of_rule(rule)) {
-                let path = fragment.path.display();
-                found.push(Found::new(
-                    Critical,
-                    format!(
-                        "{path} registers {} for programs that this host runs by itself: it would not boot",
-                        rule.name
-                    ),
-                    format!("Take that rule out of {path} before the next boot."),
-                ));
-            }
+            let (path, name) = (fragment.path.display(), &rule.name);
+            let (severity, what) = match captures(snapshot, &Entry::of_rule(rule)) {
+                None => continue,
+                Some(Capture::Own) => (Critical, "programs that this host runs by itself: it would not boot"),
+                Some(Capture::Sibling) => (Warning, "32-bit programs that this host runs by itself: they are emulated"),
+            };
+            let file = snapshot.outside(&fragment.path);
+            found.push(Found::new(
+                severity,
+                format!("{path} registers {name} for {what}"),
+                format!("Take that rule out of {} before the next boot.", file.display()),
+            ));
         }
     }
     found
@@ -97,15 +126,14 @@ fn config_invalid(context: &Context<'_>) -> Vec<Found> {
 }
 
 fn removed(context: &Context<'_>) -> Vec<Found> {
-    let found = || {
-        Found::new(Note, "nothing is wanted since `qemu-persist remove`", "To undo that: `sudo qemu-persist apply`.")
-    };
+    let advice = format!("To undo that: {}.", advice::apply(context.snapshot));
+    let found = || Found::new(Note, "nothing is wanted since `qemu-persist remove`", advice);
     one((context.snapshot.removed && context.snapshot.targets.is_empty()).then(found))
 }
 
 fn nothing_wanted(context: &Context<'_>) -> Vec<Found> {
     let snapshot = context.snapshot;
-    let advice = "To want one: `sudo qemu-persist enable linux/amd64`.";
+    let advice = format!("To want one: {}.", advice::command(snapshot, "enable PLATFORM"));
     let found = || Found::new(Note, "the configuration wants no platform", advice);
     one((snapshot.targets.is_empty() && !snapshot.removed && snapshot.config_error.is_none()).then(found))
 }
@@ -116,7 +144,7 @@ fn refused_native(context: &Context<'_>) -> Vec<Found> {
         Found::new(
             Warning,
             format!("{platform} is wanted by the configuration, and this host runs it by itself: it is not registered"),
-            format!("Take it out: `sudo qemu-persist disable {platform}`."),
+            format!("Take it out: {}.", advice::command(snapshot, &format!("disable {platform}"))),
         )
     };
     snapshot.config.refused(&snapshot.facts.native).into_iter().map(refuse).collect()
@@ -141,6 +169,21 @@ fn unsupported(snapshot: &Snapshot) -> Option<(String, String)> {
 
 fn unsupported_host(context: &Context<'_>) -> Vec<Found> {
     one(unsupported(context.snapshot).map(|(what, advice)| Found::new(Critical, what, advice)))
+}
+
+fn unknown_machine(context: &Context<'_>) -> Vec<Found> {
+    let snapshot = context.snapshot;
+    let unknown = snapshot.facts.native.is_empty();
+    let (message, advice) = if snapshot.live {
+        let message =
+            format!("this host is {}, which is not known here: nothing is registered", snapshot.facts.machine);
+        (message, "Register handlers by hand.".to_owned())
+    } else {
+        let tree = snapshot.tree.display();
+        let message = format!("no program in {tree} tells for which architecture it is: no handler is written");
+        (message, format!("See whether {tree} is the directory of a whole system, with its /usr mounted."))
+    };
+    one(unknown.then(|| Found::new(Unknown, message, advice)))
 }
 
 fn userland_mismatch(context: &Context<'_>) -> Vec<Found> {
@@ -193,7 +236,7 @@ fn binfmt_missing(context: &Context<'_>) -> Vec<Found> {
 
 fn can_be_mounted(context: &Context<'_>) -> bool {
     let support = context.snapshot.facts.kernel_support;
-    table_missing(context) && matches!(support, KernelSupport::Present | KernelSupport::Loadable)
+    table_missing(context) && !matches!(support, KernelSupport::RebootPending | KernelSupport::Missing)
 }
 
 fn masked_namespace(context: &Context<'_>) -> Vec<Found> {

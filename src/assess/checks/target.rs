@@ -4,8 +4,10 @@
 use std::path::Path;
 
 use super::{Context, Found};
+use crate::assess::advice;
 use crate::assess::look::{Defect, Look, Origin, Proven, Standing};
-use crate::assess::plan::stand_in;
+use crate::assess::plan::{Unmet, stand_in};
+use crate::binfmt::fragment;
 use crate::finding::Severity::{self, Critical, Note, Unknown, Warning};
 use crate::snapshot::Snapshot;
 use crate::target::Target;
@@ -62,9 +64,6 @@ pub const CHECKS: &[TargetCheck] = &[
     TargetCheck { id: "proof-failed", title: "a container has shown that it does not work", run: proof_failed },
 ];
 
-const APPLY: &str = "`sudo qemu-persist apply`";
-const TAKE_OVER: &str = "`sudo qemu-persist apply --take-over`";
-
 /// Whether the kernel's table could be seen and is on: without it nothing can be said of entries.
 fn table_is_on(context: &Context<'_>) -> bool {
     context.snapshot.kernel.table().is_some_and(|table| table.enabled)
@@ -72,8 +71,8 @@ fn table_is_on(context: &Context<'_>) -> bool {
 
 /// What would register it: `apply` where a plan is there, else what the plan says is missing.
 fn mend(context: &Context<'_>, look: &Look<'_>) -> String {
-    let unmet = context.plan.unmet.iter().find(|unmet| unmet.subject == look.target.subject);
-    unmet.map_or_else(|| format!("Register it: {APPLY}."), |unmet| unmet.advice.clone())
+    let apply = advice::apply(context.snapshot);
+    unmet(context, look).map_or_else(|| format!("Register it: {apply}."), |unmet| unmet.advice.clone())
 }
 
 fn not_registered(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
@@ -92,30 +91,44 @@ fn in_database_only<'c>(context: &'c Context<'_>, look: &Look<'_>) -> Option<&'c
 }
 
 fn database_disabled(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let apply = advice::apply(context.snapshot);
     context.snapshot.kernel.table()?;
     let name = in_database_only(context, look)?;
     let message = format!("{name} is in binfmt-support's database and disabled: no handler is registered");
-    Some(Found::new(Critical, message, format!("Enable it: `sudo update-binfmts --enable {name}`, or {APPLY}.")))
+    Some(Found::new(Critical, message, format!("Enable it: `sudo update-binfmts --enable {name}`, or {apply}.")))
 }
 
-fn disabled(_context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+fn disabled(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let apply = advice::apply(context.snapshot);
     let entry = look.disabled?;
     let message = format!("the handler {} is disabled", entry.name);
-    Some(Found::new(Critical, message, format!("Enable it: {APPLY}.")))
+    Some(Found::new(Critical, message, format!("Enable it: {apply}.")))
 }
 
-fn shadowed(_context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+fn shadowed(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let apply = advice::apply(context.snapshot);
+    let take_over = advice::take_over(context.snapshot);
     let good = look.shadowed.as_ref()?;
-    let winner = &look.winner.as_ref()?.entry;
-    let message = format!("{} was registered later than the good handler {good}, and wins", winner.name);
-    let translator = has_translator(look);
+    let winner = look.winner.as_ref()?;
+    let message = format!("{} was registered later than the good handler {good}, and wins", winner.entry.name);
+    let translator = has_translator(winner);
     let advice =
-        if translator { format!("Decide for QEMU: {TAKE_OVER}.") } else { format!("Let the good one win: {APPLY}.") };
+        if translator { format!("Decide for QEMU: {take_over}.") } else { format!("Let the good one win: {apply}.") };
     Some(Found::new(Critical, message, advice))
 }
 
-fn has_translator(look: &Look<'_>) -> bool {
-    look.winner.as_ref().is_some_and(|w| w.defects.iter().any(|d| matches!(d, Defect::OtherTranslator(_))))
+fn has_translator(standing: &Standing) -> bool {
+    standing.defects.iter().any(|defect| matches!(defect, Defect::OtherTranslator(_)))
+}
+
+/// The handler that is judged: the one that runs programs now, and in an image the one that will.
+fn judged<'l>(context: &Context<'_>, look: &'l Look<'_>) -> Option<&'l Standing> {
+    if context.snapshot.live { look.winner.as_ref() } else { look.boot.as_ref() }
+}
+
+/// How bad it is that nothing good is registered at boot: an image has nothing else.
+fn severity_at_boot(context: &Context<'_>) -> Severity {
+    if context.snapshot.live { Warning } else { Critical }
 }
 
 fn severity_of(defect: &Defect, standing: &Standing) -> Severity {
@@ -127,26 +140,45 @@ fn severity_of(defect: &Defect, standing: &Standing) -> Severity {
     }
 }
 
-/// The finding of `id` about the winning handler, where it has that defect.
+/// The finding of `id` about the handler that is judged, where it has that defect, or about the one
+/// that would take its place, where that has it.
 fn defect(context: &Context<'_>, look: &Look<'_>, id: &str) -> Option<Found> {
-    let winner = look.winner.as_ref()?;
-    let (snapshot, path) = (context.snapshot, &winner.entry.interpreter);
+    let own = judged(context, look).and_then(|standing| defect_of(context, look, standing, id));
+    own.or_else(|| {
+        let unmet = unmet(context, look).filter(|unmet| unmet.id == id)?;
+        let severity = if id == "interpreter-unverified" { Unknown } else { Critical };
+        Some(Found::new(severity, unmet.message.clone(), unmet.advice.clone()))
+    })
+}
+
+fn unmet<'c>(context: &'c Context<'_>, look: &Look<'_>) -> Option<&'c Unmet> {
+    context.plan.unmet.iter().find(|unmet| unmet.subject == look.target.subject)
+}
+
+fn is_planned(context: &Context<'_>, look: &Look<'_>) -> bool {
+    context.plan.steps.iter().any(|step| step.subject.as_deref() == Some(&look.target.subject))
+}
+
+fn defect_of(context: &Context<'_>, look: &Look<'_>, standing: &Standing, id: &str) -> Option<Found> {
+    let apply = advice::apply(context.snapshot);
+    let path = &standing.entry.interpreter;
     // What another translator's interpreter is like is its own affair.
-    let foreign = has_translator(look) && id != "other-translator";
-    let described = winner
+    let foreign = has_translator(standing) && id != "other-translator";
+    let described = standing
         .defects
         .iter()
         .filter(|_| !foreign)
-        .map(|defect| (defect, describe_defect(snapshot, look.target, path, defect)));
+        .map(|defect| (defect, describe_defect(context.snapshot, look.target, path, defect)));
     let (defect, (_, message, own_advice)) = described.into_iter().find(|(_, (found, _, _))| *found == id)?;
-    let planned = context.plan.steps.iter().any(|step| step.subject.as_deref() == Some(&look.target.subject));
-    let advice = match context.plan.unmet.iter().find(|unmet| unmet.subject == look.target.subject) {
+    let advice = match unmet(context, look) {
         Some(unmet) if unmet.id != id => unmet.advice.clone(),
-        _ if planned && !matches!(defect, Defect::Credentials) => format!("Register a good one: {APPLY}."),
+        _ if is_planned(context, look) && !matches!(defect, Defect::Credentials) => {
+            format!("Register a good one: {apply}.")
+        }
         _ => own_advice,
     };
-    let message = format!("{} (entry {}): {message}", path.display(), winner.entry.name);
-    Some(Found::new(severity_of(defect, winner), message, advice))
+    let message = format!("{} (entry {}): {message}", path.display(), standing.entry.name);
+    Some(Found::new(severity_of(defect, standing), message, advice))
 }
 
 /// The id of the finding that tells a defect of the interpreter `path`, what is wrong, and what to
@@ -157,19 +189,21 @@ pub fn describe_defect(
     path: &Path,
     defect: &Defect,
 ) -> (&'static str, String, String) {
-    let again = format!("then {APPLY}");
-    let install = || super::super::advice::install_qemu(snapshot);
+    let apply = advice::apply(snapshot);
+    let take_over = advice::take_over(snapshot);
+    let again = format!("then {apply}");
+    let install = || advice::install_qemu(snapshot);
     let shown = path.display();
     match defect {
         Defect::OtherTranslator(translator) => (
             "other-translator",
             format!("{} runs programs for {} here, not QEMU", translator.name(), target.subject),
-            format!("To let QEMU run them, which works in every container: {TAKE_OVER}."),
+            format!("To let QEMU run them, which works in every container: {take_over}."),
         ),
         Defect::NoFixBinary => (
             "no-fix-binary",
             "it has no flag F, so containers look for the interpreter inside themselves".to_owned(),
-            format!("Register it with F: {APPLY}."),
+            format!("Register it with F: {apply}."),
         ),
         Defect::InterpreterMissing(why) => {
             ("interpreter-missing", format!("the interpreter is missing: {why}"), install())
@@ -182,7 +216,7 @@ pub fn describe_defect(
         Defect::InterpreterStale => (
             "interpreter-stale",
             "it was replaced on disk, and the kernel still runs the old one".to_owned(),
-            format!("Register it again: {APPLY}."),
+            format!("Register it again: {apply}."),
         ),
         Defect::InterpreterDynamic(loader) => {
             ("interpreter-dynamic", format!("it needs {loader}, which containers do not have for this host"), install())
@@ -191,12 +225,12 @@ pub fn describe_defect(
         Defect::InterpreterWritable(suspicion) => (
             "interpreter-writable",
             format!("{}: whoever changes it runs inside everybody's containers", suspicion.why),
-            format!("Take that away: `sudo chmod go-w {}`, {again}.", suspicion.path.display()),
+            format!("Take that away: `sudo chmod go-w {}`, {again}.", snapshot.outside(&suspicion.path).display()),
         ),
         Defect::InterpreterOwner(suspicion) => (
             "interpreter-owner",
             format!("{}: whoever changes it runs inside everybody's containers", suspicion.why),
-            format!("Make it root's: `sudo chown root:root {}`, {again}.", suspicion.path.display()),
+            format!("Make it root's: `sudo chown root:root {}`, {again}.", snapshot.outside(&suspicion.path).display()),
         ),
         Defect::InterpreterTrustUnknown(why) => {
             ("interpreter-unverified", why.clone(), "Ask on the host, outside of this user namespace.".to_owned())
@@ -204,12 +238,12 @@ pub fn describe_defect(
         Defect::WrongFlags => (
             "wrong-flags",
             format!("{shown} works only with the flag P, and is registered without"),
-            format!("Register it with P: {APPLY}."),
+            format!("Register it with P: {apply}."),
         ),
         Defect::Credentials => (
             "credentials-flag",
             "the flag C lets setuid programs in foreign containers gain their owner's rights on this host".to_owned(),
-            format!("Unless you rely on that: {TAKE_OVER}."),
+            format!("Unless you rely on that: {take_over}."),
         ),
     }
 }
@@ -247,7 +281,8 @@ pub fn why_not_working(look: &Look<'_>) -> String {
     }
 }
 
-fn name_taken(_context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+fn name_taken(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let apply = advice::apply(context.snapshot);
     let holder = look.name_taken_by?;
     let (name, ours) = (&look.target.name, stand_in(&look.target.name));
     let message = format!(
@@ -256,7 +291,7 @@ fn name_taken(_context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
     );
     let severity = if look.works_now() { Note } else { Warning };
     let advice =
-        format!("If nothing needs that handler: `echo -1 | sudo tee /proc/sys/fs/binfmt_misc/{name}`, then {APPLY}.");
+        format!("If nothing needs that handler: `echo -1 | sudo tee /proc/sys/fs/binfmt_misc/{name}`, then {apply}.");
     Some(Found::new(severity, message, advice))
 }
 
@@ -272,23 +307,28 @@ fn no_qemu(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
     Some(Found::new(Critical, unmet.message.clone(), unmet.advice.clone()))
 }
 
-fn fragment_masked(_context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+fn fragment_masked(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let apply = advice::apply(context.snapshot);
     let fragment = look.fragment.filter(|fragment| fragment.masked && !look.works_after_boot())?;
     let path = fragment.path.display();
     let message = format!("{path} is a link to /dev/null, which masks the handler at every boot");
-    Some(Found::new(Warning, message, format!("Unless that is meant: `sudo rm {path}`, then {APPLY}.")))
+    let rm = advice::remove(context.snapshot, &fragment.path);
+    Some(Found::new(severity_at_boot(context), message, format!("Unless that is meant: {rm}, then {apply}.")))
 }
 
-fn fragment_empty(_context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+fn fragment_empty(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let apply = advice::apply(context.snapshot);
     let fragment = look.fragment.filter(|fragment| !fragment.masked && !look.works_after_boot())?;
     let content = &fragment.content;
     let empty = content.rules.is_empty() && content.broken.is_empty() && fragment.unreadable.is_none();
     let path = fragment.path.display();
     let message = format!("{path} has no rule in it, and so masks the handler at every boot");
-    empty.then(|| Found::new(Warning, message, format!("Unless that is meant: `sudo rm {path}`, then {APPLY}.")))
+    let rm = advice::remove(context.snapshot, &fragment.path);
+    empty.then(|| Found::new(severity_at_boot(context), message, format!("Unless that is meant: {rm}, then {apply}.")))
 }
 
-fn fragment_broken(_context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+fn fragment_broken(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let apply = advice::apply(context.snapshot);
     let fragment = look.fragment?;
     let path = fragment.path.display();
     let what = match (fragment.content.broken.first(), &fragment.unreadable) {
@@ -296,33 +336,43 @@ fn fragment_broken(_context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
         (None, Some(why)) => format!("{path} cannot be read: {why}"),
         (None, None) => return None,
     };
-    Some(Found::new(Warning, what, format!("Correct it, or `sudo rm {path}`, then {APPLY}.")))
+    let severity = if look.works_after_boot() { Warning } else { severity_at_boot(context) };
+    let advice = match () {
+        () if fragment.is_vendors() && is_planned(context, look) => format!("Override it: {apply}."),
+        () if fragment.is_vendors() => "Reinstall the package that it belongs to.".to_owned(),
+        () => format!("Correct it, or {}, then {apply}.", advice::remove(context.snapshot, &fragment.path)),
+    };
+    Some(Found::new(severity, what, advice))
 }
 
 fn fragment_administrator(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let apply = advice::apply(context.snapshot);
     let fragment = look.fragment.filter(|f| f.is_administrators() && !f.masked && !f.content.rules.is_empty())?;
     let path = fragment.path.display();
     if look.works_after_boot() {
         return Some(Found::new(Note, format!("{path} is the administrator's own, and is left alone"), ""));
     }
-    let boot = look.boot.as_ref().and_then(|boot| Some((boot, boot.defects.first()?)));
+    let made = Origin::Administrator(fragment.path.clone());
+    let boot = look.boot.as_ref().filter(|boot| boot.origin == made);
+    let boot = boot.and_then(|boot| Some((boot, boot.defects.first()?)));
     let reason = boot.map_or("has no rule for it".to_owned(), |(boot, defect)| {
         let interpreter = &boot.entry.interpreter;
         let (_, why, _) = describe_defect(context.snapshot, look.target, interpreter, defect);
         format!("{} is no good: {why}", interpreter.display())
     });
     let message = format!("{path} is the administrator's own, and {reason}");
-    Some(Found::new(Warning, message, format!("Correct it, or `sudo rm {path}`, then {APPLY}.")))
+    let rm = advice::remove(context.snapshot, &fragment.path);
+    Some(Found::new(severity_at_boot(context), message, format!("Correct it, or {rm}, then {apply}.")))
 }
 
-fn not_persistent(_context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
-    let told = look.fragment.is_some_and(|f| f.masked || f.is_administrators() || !f.content.broken.is_empty());
+fn not_persistent(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let told = look.fragment.is_some_and(|f| f.masked || f.is_administrators());
     if look.works_after_boot() || told {
         return None;
     }
     let message = match &look.boot {
         None => "nothing in binfmt.d registers it at the next boot".to_owned(),
-        Some(boot) if has_translator(look) => format!("at the next boot {} runs it again", boot.entry.name),
+        Some(boot) if has_translator(boot) => format!("at the next boot {} runs it", boot.entry.name),
         Some(boot) => {
             let from = match &boot.origin {
                 Origin::Distribution(path) | Origin::Administrator(path) => path.display().to_string(),
@@ -332,7 +382,30 @@ fn not_persistent(_context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
             format!("at the next boot {from} registers {}, which is no good", boot.entry.name)
         }
     };
-    Some(Found::new(Warning, message, format!("Make it last: {APPLY}.")))
+    Some(Found::new(severity_at_boot(context), message, make_last(context, look)))
+}
+
+/// What makes the next boot register a good handler: `apply` where its plan does, else what is in
+/// the way of that.
+fn make_last(context: &Context<'_>, look: &Look<'_>) -> String {
+    let snapshot = context.snapshot;
+    let apply = advice::apply(snapshot);
+    if let Some(unmet) = unmet(context, look) {
+        return unmet.advice.clone();
+    }
+    let Some(boot) = look.boot.as_ref().filter(|_| !context.plan.changes_fragment(look)) else {
+        return format!("Make it last: {apply}.");
+    };
+    // A fragment that is read before ours loses against it.
+    let own = fragment::path_of(&look.target.name);
+    let earlier = match &boot.origin {
+        Origin::Distribution(path) | Origin::Administrator(path) => path.file_name() < own.file_name(),
+        _ => false,
+    };
+    if has_translator(boot) && earlier {
+        return format!("To let QEMU run it: {}.", advice::take_over(snapshot));
+    }
+    advice::yield_at_boot(snapshot, boot)
 }
 
 fn unproven(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
