@@ -18,7 +18,8 @@ use super::sight::{self, Exe};
 use super::user_image::{Inspected, read_inspection};
 use crate::finding::{Finding, Severity};
 use crate::host::engines::Kind;
-use crate::platform::Platform;
+use crate::platform::{PLATFORMS, Platform};
+use crate::qemu;
 
 /// A container that runs under emulation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -160,8 +161,8 @@ async fn ask(engine: &Engine, arguments: &[&str], limit: Duration) -> Result<Vec
 /// Whether `exe` runs programs other than itself: it is none of the container's own files, or a
 /// QEMU that somebody has put into the image.
 fn runs_for_others(exe: &Exe) -> bool {
-    let name = exe.path.file_name().unwrap_or_default().to_string_lossy();
-    !exe.inside || name.starts_with("qemu-")
+    let target = qemu::target_of(&exe.path);
+    !exe.inside || target.is_some_and(|target| PLATFORMS.iter().any(|platform| platform.qemu == target))
 }
 
 /// Whether a container is emulated: by what was `seen` in it, else by its image's platform.
@@ -226,7 +227,7 @@ mod tests {
             (Some("linux/arm64"), Some(vec![exe("/bin/sleep", true)]), false),
             (Some("linux/arm64"), Some(vec![exe("/sbin/docker-init", true), exe("/usr/bin/q", false)]), true),
             (Some("linux/arm64"), Some(vec![exe("/usr/bin/qemu-aarch64-static", true)]), true),
-            (Some("linux/amd64"), Some(vec![exe("/bin/sleep", true)]), false),
+            (Some("linux/amd64"), Some(vec![exe("/qemu-persist-probe", true)]), false),
         ];
         for (platform, seen, emulated) in rows {
             assert_eq!(is_emulated(platform, &native, seen.as_deref()), emulated, "{platform:?} {seen:?}");

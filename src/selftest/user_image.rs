@@ -16,7 +16,7 @@ use super::expect::{Expectation, Handler};
 use super::image::engine_platform;
 use super::judge::{Judgement, Observation, Verdict, judge};
 use super::saying::{error_line, one_line};
-use super::sight::{self, Sighting};
+use super::sight::{self, Exe, Sighting};
 use super::token::{LABEL, Token};
 use crate::host::command::{Output, Talk};
 use crate::platform::Platform;
@@ -27,6 +27,8 @@ const PULL: Duration = Duration::from_secs(600);
 const MARK: &str = "QEMU_PERSIST_SELFTEST";
 /// How often the container's process is looked for: `uname` under QEMU lives for some 10 ms.
 const GLANCE: Duration = Duration::from_millis(1);
+/// How often `uname` is run in an image at most until its process is seen.
+const TRIES: u32 = 3;
 
 /// An image, and what to run in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,27 +155,38 @@ impl Engine {
             run.push(inspected.id.clone());
             run.extend(image.command.iter().cloned());
         }
+        // `uname` may be over too soon to be caught; asking again does no harm, which cannot be
+        // said of a command of the user's.
+        let mut tries = if image.command.is_empty() { TRIES } else { 1 };
+        loop {
+            let (sighting, output) = self.run_watched(&run, &token.nonce, limit).await?;
+            tries -= 1;
+            if tries == 0 || !output.succeeded() || matches!(sighting, Sighting::Seen(_)) {
+                return Ok(conclude(expectation, image, sighting, &output));
+            }
+        }
+    }
+
+    /// Runs the engine's program with the arguments `run`, and looks for the container's process
+    /// meanwhile, which has `nonce` in its environment.
+    async fn run_watched(&self, run: &[String], nonce: &str, limit: Duration) -> io::Result<(Sighting, Output)> {
         let before = processes();
-        let mut talk = Talk::start(&self.program, &run)?;
-        let mut sighting = Sighting::NotSeen("it was over before it could be looked at".into());
+        let mut talk = Talk::start(&self.program, run)?;
+        let mut seen = None;
         let conversation = async {
-            let mut seen = false;
             let end = talk.finish(&[]);
             tokio::pin!(end);
             loop {
                 tokio::select! {
                     ending = &mut end => return ending,
-                    () = sleep(GLANCE), if !seen => {
-                        if let Some(found) = find(&before, &token.nonce) {
-                            (sighting, seen) = (found, true);
-                        }
-                    }
+                    () = sleep(GLANCE), if seen.is_none() => seen = find(&before, nonce),
                 }
             }
         };
         let ended = timeout(limit, conversation).await;
         let output = talk.conclude(ended.ok()).await?;
-        Ok(conclude(expectation, image, sighting, &output))
+        let not_seen = || Sighting::NotSeen("it was over before it could be looked at".into());
+        Ok((seen.map_or_else(not_seen, Sighting::Seen), output))
     }
 }
 
@@ -207,19 +220,16 @@ fn processes() -> BTreeSet<u32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// The process with `nonce` in its environment among those that were not there `before`. The
-/// engine's own processes have it among their arguments at most.
-fn find(before: &BTreeSet<u32>, nonce: &str) -> Option<Sighting> {
+/// What the process runs that has `nonce` in its environment, among those that were not there
+/// `before`. The engine's own processes have it among their arguments at most.
+fn find(before: &BTreeSet<u32>, nonce: &str) -> Option<Exe> {
     let marked = |pid: &u32| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment.windows(nonce.len()).any(|window| window == nonce.as_bytes())
     };
     let pid = processes().difference(before).copied().find(marked)?;
-    match sight::look(pid, nonce) {
-        seen @ Sighting::Seen(_) => Some(seen),
-        // It may have ended in this moment; if not, it is found again.
-        Sighting::NotSeen(_) => None,
-    }
+    // It may have ended in this moment; if not, it is found again.
+    sight::exe(pid).ok()
 }
 
 #[cfg(test)]

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The self-test with real engines, Debian's Docker and Podman, on a real binfmt_misc.
+
+#![allow(clippy::print_stderr, reason = "tests say aloud why they are skipped")]
+
+mod engines;
+
+use engines::{FOREIGN, Host, MACHINE, NATIVE, TABLE, rule, wait_until};
+use qemu_persist::platform::Platform;
+use qemu_persist::selftest::image::archive;
+use qemu_persist::selftest::probes::identity;
+
+const BOTH: [&str; 2] = ["docker", "podman"];
+
+/// An image labelled for `platform` whose only program is one of `program`.
+fn image(name: &str, platform: &str, program: &str) -> Vec<u8> {
+    let [platform, program] = [platform, program].map(|name| Platform::named(name).expect("a platform"));
+    archive(platform, name, identity(program)).expect("an archive")
+}
+
+fn remembered(host: &Host) -> serde_json::Value {
+    let text = host.sh("cat /var/lib/qemu-persist/proofs.json");
+    let proofs: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    proofs[format!("linux/{}", FOREIGN.0)].clone()
+}
+
+#[test]
+fn engines_pass_with_a_handler_and_fail_without() {
+    let host = host!("/usr/sbin/dockerd", "/usr/bin/podman", "/usr/sbin/runc");
+    host.start_docker();
+    // An image of the same repository, and one that the user has: both are left as they are.
+    host.load("docker", &image("localhost/qemu-persist/selftest:mine", NATIVE, NATIVE));
+    host.load("podman", &image("localhost/qemu-persist/selftest:mine", NATIVE, NATIVE));
+    host.load("docker", &image("localhost/users:1", FOREIGN.0, FOREIGN.0));
+    let before = host.inventory(&BOTH);
+    assert_eq!(before.lines().count(), 3, "{before}");
+
+    let report = host.selftest(&["--runtime", "auto"]);
+    assert_eq!(report.code, 2, "{report:#?}");
+    for engine in BOTH {
+        assert_eq!(report.verdict(engine), "fail");
+        assert!(report.reason(engine).contains("no handler is registered"), "{report:#?}");
+        assert_eq!(report.result(engine)["advice"], "Run `sudo qemu-persist apply`.");
+    }
+    assert_eq!(remembered(&host)["results"][0]["passed"], false);
+    assert_eq!(host.inventory(&BOTH), before, "something was left behind after a failure");
+
+    host.register(&rule());
+    let report = host.selftest(&["--runtime", "all"]);
+    assert_eq!(report.code, 0, "{report:#?}");
+    assert_eq!(report.runtimes(), ["builtin", "docker", "podman"]);
+    for runtime in report.runtimes() {
+        let result = report.result(runtime);
+        assert_eq!((report.verdict(runtime), &result["machine"]), ("pass", &MACHINE.into()), "{report:#?}");
+        let path = result["interpreter"]["path"].as_str().expect("a path");
+        assert_eq!(path, format!("/usr/bin/qemu-{MACHINE}-static"));
+    }
+    let proof = remembered(&host);
+    assert_eq!(proof["results"].as_array().map(Vec::len), Some(3), "{proof:#}");
+    assert!(proof["interpreter"]["ino"].as_u64().is_some() && proof["entry_inode"].as_u64() != Some(0), "{proof:#}");
+    assert_eq!(host.inventory(&BOTH), before, "something was left behind after a pass");
+
+    // The handler goes, and the pass with it.
+    host.sh(&format!("echo -1 >{TABLE}/qemu-{MACHINE}"));
+    let report = host.selftest(&["--runtime", "docker"]);
+    assert_eq!((report.code, report.verdict("docker")), (2, "fail"), "{report:#?}");
+    let results = remembered(&host)["results"].clone();
+    assert!(results.as_array().expect("results").iter().all(|result| result["passed"] == false), "{results:#}");
+}
+
+#[test]
+fn an_engine_that_is_down_is_told_and_no_failure_beside_a_pass() {
+    let host = host!("/usr/bin/docker", "/usr/bin/podman", "/usr/sbin/runc");
+    host.register(&rule());
+    let report = host.selftest(&["--runtime", "docker"]);
+    assert_eq!((report.code, report.verdict("docker")), (3, "unknown"), "{report:#?}");
+    assert!(report.reason("docker").contains("Cannot connect to the Docker daemon"), "{report:#?}");
+    let report = host.selftest(&[]);
+    assert_eq!((report.code, report.runtimes(), report.verdict("podman")), (0, vec!["podman"], "pass"), "{report:#?}");
+    assert_eq!(report.ids(), ["engine-down"]);
+    let report = host.selftest(&["--runtime", "nerdctl"]);
+    assert_eq!((report.code, report.verdict("nerdctl")), (3, "unknown"), "{report:#?}");
+    assert!(report.reason("nerdctl").contains("not installed"), "{report:#?}");
+}
+
+#[test]
+fn what_runs_natively_or_is_of_another_platform_is_no_pass() {
+    let host = host!("/usr/sbin/dockerd", "/usr/bin/podman", "/usr/sbin/runc");
+    host.start_docker();
+    host.register(&rule());
+    for engine in BOTH {
+        host.load(engine, &image("localhost/mislabelled:1", FOREIGN.0, NATIVE));
+        host.load(engine, &image("localhost/native:1", NATIVE, NATIVE));
+        host.load(engine, &image("localhost/right:1", FOREIGN.0, FOREIGN.0));
+    }
+    let before = host.inventory(&BOTH);
+    for engine in BOTH {
+        let run =
+            |image: &str| host.selftest(&["--runtime", engine, "--platform", FOREIGN.0, "--image", image, "--", "n"]);
+        let report = run("localhost/mislabelled:1");
+        // A program that is over in a moment may not be caught: that is said, and is no pass.
+        match report.verdict(engine) {
+            "fail" => assert!(report.reason(engine).contains("natively"), "{report:#?}"),
+            other => assert_eq!((other, report.code), ("unseen", 1), "{report:#?}"),
+        }
+        let report = run("localhost/native:1");
+        assert_eq!((report.code, report.verdict(engine)), (3, "unknown"), "{report:#?}");
+        assert!(report.reason(engine).contains(&format!("one of linux/{NATIVE}")), "{report:#?}");
+        let report = run("localhost/right:1");
+        let passed = [(0, "pass"), (1, "unseen")].contains(&(report.code, report.verdict(engine)));
+        assert!(passed, "{report:#?}");
+        assert_eq!(report.json["recorded"], false);
+    }
+    assert_eq!(host.inventory(&BOTH), before);
+}
+
+/// A `docker` that is slow to say which process a container's is, so that a run lasts.
+fn slow_docker(host: &Host) {
+    host.sh("mkdir -p /run/slow");
+    host.write("/run/slow/docker", "#!/bin/sh\n[ \"$1\" != inspect ] || sleep 30\nexec /usr/bin/docker \"$@\"\n");
+    host.sh("chmod 755 /run/slow/docker");
+}
+
+fn wait_for_container(host: &Host) {
+    assert!(wait_until(|| !host.sh("docker ps --quiet").is_empty()), "no container was started");
+}
+
+#[test]
+fn an_interrupted_run_leaves_nothing() {
+    let host = host!("/usr/sbin/dockerd", "/usr/sbin/runc");
+    host.start_docker();
+    host.register(&rule());
+    slow_docker(&host);
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let child = host.start_selftest("/run/slow", "--runtime docker --timeout 60");
+        wait_for_container(&host);
+        assert!(!host.inventory(&["docker"]).is_empty());
+        host.sh(&format!("kill -{signal} $(cat /run/pid)"));
+        let output = child.wait_with_output().expect("an end");
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert_eq!(host.inventory(&["docker"]), "", "left behind after SIG{signal}");
+    }
+}
+
+#[test]
+fn what_a_killed_run_has_left_is_cleared_when_its_time_is_over() {
+    let host = host!("/usr/sbin/dockerd", "/usr/sbin/runc");
+    host.start_docker();
+    host.register(&rule());
+    slow_docker(&host);
+    let mut child = host.start_selftest("/run/slow", "--runtime docker --timeout 60");
+    wait_for_container(&host);
+    host.sh("kill -KILL $(cat /run/pid)");
+    child.wait().expect("an end");
+    // The probe ends with its standard input, and its container with it.
+    assert!(wait_until(|| host.sh("docker ps --quiet").is_empty()));
+    let left = host.sh("docker images --format '{{.Repository}}:{{.Tag}}'");
+    let (repository, tag) = left.trim().rsplit_once(':').expect("an image");
+    assert_eq!(repository, "localhost/qemu-persist/selftest");
+
+    // It could be of a run beside this one: it stays for its time.
+    assert_eq!(host.selftest(&["--runtime", "docker"]).code, 0);
+    assert_eq!(host.sh("docker images --format '{{.Repository}}:{{.Tag}}'"), left);
+
+    // Its time is made to be over, as for a container that nobody has removed.
+    let fields: Vec<&str> = tag.split('-').collect();
+    let over = format!("{}-{}-1-{}", fields[0], fields[1], fields[3]);
+    host.sh(&format!(
+        "docker tag {left} {repository}:{over}; docker rmi {left} >/dev/null
+         docker create --platform linux/{} --label qemu-persist.selftest=1 --name qemu-persist-selftest-{over} \
+            {repository}:{over} x >/dev/null",
+        FOREIGN.0,
+        left = left.trim(),
+    ));
+    // Somebody else's of a like name stays.
+    host.load("docker", &image("localhost/qemu-persist/selftest:arm64-else", NATIVE, NATIVE));
+    host.sh("docker create --name qemu-persist-selftest-mine localhost/qemu-persist/selftest:arm64-else x >/dev/null");
+    assert_eq!(host.selftest(&["--runtime", "docker"]).code, 0);
+    let names = host.sh("docker images --format '{{.Tag}}'; docker ps --all --format '{{.Names}}'");
+    assert_eq!(names, "arm64-else\nqemu-persist-selftest-mine\n");
+}
+
+#[test]
+fn a_newer_client_works_with_the_older_daemon() {
+    let host = host!("/usr/sbin/dockerd", "/usr/sbin/runc", "/usr/local/bin/docker");
+    host.start_docker();
+    host.register(&rule());
+    let report = host.selftest_with("/usr/local/bin", &["--runtime", "docker"]);
+    assert_eq!((report.code, report.verdict("docker")), (0, "pass"), "{report:#?}");
+    assert_eq!(host.inventory(&["docker"]), "");
+}
+
+#[test]
+fn running_containers_under_emulation_are_listed() {
+    let host = host!("/usr/sbin/dockerd", "/usr/bin/podman", "/usr/sbin/runc");
+    host.start_docker();
+    host.register(&rule());
+    for engine in BOTH {
+        host.load(engine, &image("localhost/foreign:1", FOREIGN.0, FOREIGN.0));
+        host.load(engine, &image("localhost/native:1", NATIVE, NATIVE));
+        let start = |name: &str, platform: &str| {
+            host.sh(&format!(
+                "{engine} run --detach --interactive --init=false --network none --platform linux/{platform} \
+                 --name {name} localhost/{name}:1 nonce </dev/null"
+            ));
+        };
+        start("foreign", FOREIGN.0);
+        start("native", NATIVE);
+    }
+    // What is tested is run inside, by this very program.
+    let program = std::env::current_exe().expect("a path").display().to_string();
+    let arguments = ["--exact", "list_inside", "--ignored", "--nocapture"];
+    let ran = host.run(&program, &arguments);
+    let line = ran.out.lines().find_map(|line| line.split_once("running: ")).unwrap_or_else(|| panic!("{ran:?}")).1;
+    let running: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    let containers = running["containers"].as_array().expect("containers");
+    assert_eq!(containers.len(), 2, "{running:#}");
+    for (container, engine) in containers.iter().zip(BOTH) {
+        assert_eq!((container["engine"].as_str(), container["name"].as_str()), (Some(engine), Some("foreign")));
+        assert_eq!(container["platform"], format!("linux/{}", FOREIGN.0));
+        assert_eq!(container["interpreter"], format!("/usr/bin/qemu-{MACHINE}-static"), "{running:#}");
+    }
+}
+
+#[test]
+#[ignore = "a part of running_containers_under_emulation_are_listed, run inside"]
+fn list_inside() {
+    let native = [Platform::named(NATIVE).expect("a platform")];
+    let running =
+        qemu_persist::selftest::running::emulated(&native, std::time::Duration::from_secs(20)).expect("a list");
+    eprintln!();
+    println!("running: {}", serde_json::to_string(&running).expect("JSON"));
+}
