@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # Installs what the tests need and runs everything: sudo tests/run.sh [--quick]
-# --quick leaves out the licence check, the packages and lintian.
+# --quick leaves out the licence check, the fuzz targets, the packages and lintian.
 #
 # QEMU_PERSIST_TEST_ROOT=1 tells the tests that they run as root of the machine itself: those that start container
 # engines do it in namespaces and folders of their own, and end them.
@@ -25,7 +25,7 @@ run() {
 # Tools and packages, where they are missing.
 prepare() {
     install_missing qemu-user-static docker.io podman runc uidmap busybox-static shellcheck lintian man-db bash zsh fish \
-        systemd clang-19 lld-19 binutils gcc libc6-dev dpkg-dev ca-certificates git
+        systemd clang-19 lld-19 binutils gcc g++ libc6-dev dpkg-dev ca-certificates git
     need_cargo
     if ! { cargo fmt --version && cargo clippy --version; } &>/dev/null; then
         case $(release) in
@@ -59,6 +59,7 @@ clean_up() {
     ((code == 0)) || printf '%s: failed: %s (exit code %d)\n' "$0" "$current" "$code" >&2
 }
 TMPDIR=$(mktemp -d /tmp/qemu-persist-tests.XXXXXX)
+chmod 755 "$TMPDIR" # tests drop to other users
 export TMPDIR QEMU_PERSIST_TEST_ROOT=1
 trap clean_up EXIT
 
@@ -70,6 +71,7 @@ run "lints of the service" cargo clippy --quiet --locked --no-default-features -
 RUSTDOCFLAGS='-D warnings' run "documentation" cargo doc --quiet --locked --no-deps --all-features
 if [[ -z $quick ]]; then
     run "licences" cargo deny --locked --all-features check bans licenses sources
+    run "fuzz targets" cargo check --quiet --locked --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz
     run "packages" check_packages
 fi
 run "build of the tests" cargo nextest run --locked --all-features --no-run
