@@ -52,6 +52,12 @@ check_packages() {
         qemu-aarch64-static -L /usr/aarch64-linux-gnu target/package/qemu-persist --version
 }
 
+# All that the runner says and all that tests write (the reasons for what is skipped), without libtest's own words.
+run_tests() {
+    cargo nextest run --locked --all-features --no-fail-fast --success-output immediate 2>&1 | grep --line-buffered -vE \
+        '^ *(running 1 test|test .* \.\.\. (ok|FAILED)|test result: .*|failures:)?$|^ +std(out|err) ───$'
+}
+
 clean_up() {
     local code=$?
     rm -rf --one-file-system "$TMPDIR"
@@ -77,4 +83,4 @@ fi
 run "build of the tests" cargo nextest run --locked --all-features --no-run
 current=tests
 step "tests"
-cargo nextest run --locked --all-features --no-fail-fast
+run_tests
