@@ -571,7 +571,7 @@ fn the_running_kernel_is_not_asked() {
         ls -l --time-style=full-iso /proc/sys/fs/binfmt_misc | cmp - "$5"
     "#;
     let script = format!("set +e\n{script}");
-    let rules = ["".to_owned(), rule("/bin/true", "F"), rule(QEMU_P, "").replace("qemu-x86_64:", "persist-x86_64:")];
+    let rules = [String::new(), rule("/bin/true", "F"), rule(QEMU_P, "").replace("qemu-x86_64:", "persist-x86_64:")];
     let mut said = Vec::new();
     for (first, second) in [(0, 0), (1, 0), (2, 1)] {
         // amd64 is this host's own: these rules are for something else here.

@@ -288,7 +288,7 @@ pub fn vet(snapshot: &Snapshot, target: &Target, rule: &Rule) -> Vec<Defect> {
 
 fn vet_interpreter(snapshot: &Snapshot, target: &Target, interpreter: &Interpreter, defects: &mut Vec<Defect>) {
     let native = &snapshot.facts.native;
-    let own = native.first().map_or_else(|| snapshot.facts.machine.clone(), |p| p.to_string());
+    let own = native.first().map_or_else(|| snapshot.facts.machine.clone(), ToString::to_string);
     match &interpreter.program {
         None => defects.push(Defect::InterpreterWrongMachine("it is no ELF program".to_owned())),
         Some(program) => {

@@ -71,7 +71,7 @@ fn check(root: &Root, wish: &Wish) -> anyhow::Result<Report> {
     let assessment = assess(&snapshot, wish);
     let mut report = Report::planned(&assessment, &snapshot);
     report.changed |= snapshot.removed;
-    let refused = refusal(&assessment.findings).filter(|_| !wish.force).is_some();
+    let refused = refusal(&assessment.findings).as_ref().is_some_and(|_| !wish.force);
     report.exit_code = match () {
         () if refused || !assessment.plan.unmet.is_empty() => 2,
         () if report.changed => 1,

@@ -120,9 +120,9 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
         None => keep(&root, &boot, whole, &mut report),
     };
     if args.json {
-        show::json(&report, recorded, screen)?
+        show::json(&report, recorded, screen)?;
     } else {
-        show::text(&report, recorded, screen)?
+        show::text(&report, recorded, screen)?;
     }
     Ok(crate::finding::exit_code(&report.all_findings()))
 }

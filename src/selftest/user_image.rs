@@ -90,23 +90,20 @@ impl Engine {
         let reference = &image.reference;
         let name = self.kind.program();
         let failed = |reason: String| unknown(reason, format!("See what `{name} image inspect {reference}` says."));
-        let here = match self.inspect_image(reference).await.map_err(failed)? {
-            Some(here) => here,
-            None => {
-                progress(&format!("{platform}: {name} pulls {reference}"));
-                let asked = engine_platform(platform);
-                let pulled = self.ask(&["pull", "--platform", &asked, "--", reference], PULL).await;
-                let pulled = pulled.map_err(|e| failed(e.to_string()))?;
-                if !pulled.succeeded() {
-                    let said = error_line(&pulled.stderr);
-                    return Err(unknown(
-                        format!("{reference} is not here and could not be pulled: {said}"),
-                        "Look at its name and the network, or leave --image away for a test without network.",
-                    ));
-                }
-                let pulled = self.inspect_image(reference).await.map_err(failed)?;
-                pulled.ok_or_else(|| failed(format!("{reference} was pulled and is not there")))?
+        let here = if let Some(here) = self.inspect_image(reference).await.map_err(failed)? { here } else {
+            progress(&format!("{platform}: {name} pulls {reference}"));
+            let asked = engine_platform(platform);
+            let pulled = self.ask(&["pull", "--platform", &asked, "--", reference], PULL).await;
+            let pulled = pulled.map_err(|e| failed(e.to_string()))?;
+            if !pulled.succeeded() {
+                let said = error_line(&pulled.stderr);
+                return Err(unknown(
+                    format!("{reference} is not here and could not be pulled: {said}"),
+                    "Look at its name and the network, or leave --image away for a test without network.",
+                ));
             }
+            let pulled = self.inspect_image(reference).await.map_err(failed)?;
+            pulled.ok_or_else(|| failed(format!("{reference} was pulled and is not there")))?
         };
         if here.platform() == platform.to_string() {
             return Ok(here);

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Debian's rule for amd64 in its arm64 package, with other flags or another interpreter.
-pub fn rule(interpreter: &str, flags: &str) -> String {
+pub(crate) fn rule(interpreter: &str, flags: &str) -> String {
     let magic = r"\x7f\x45\x4c\x46\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x3e\x00";
     let mask = r"\xff\xff\xff\xff\xff\xfe\xfe\xfc\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff";
     format!(":qemu-x86_64:M::{magic}:{mask}:{interpreter}:{flags}\n")
 }
 
 /// What stands in /etc/binfmt.d where the distribution has no good rule.
-pub fn ours(interpreter: &str, flags: &str) -> String {
+pub(crate) fn ours(interpreter: &str, flags: &str) -> String {
     let magic = r"\x7f\x45\x4c\x46\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x3e\x00";
     let mask = r"\xff\xff\xff\xff\xff\xfe\xfe\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff";
     format!(
@@ -27,17 +27,17 @@ pub fn ours(interpreter: &str, flags: &str) -> String {
 }
 
 /// Debian's static QEMU for amd64.
-pub const QEMU: &str = "/usr/bin/qemu-x86_64-static";
+pub(crate) const QEMU: &str = "/usr/bin/qemu-x86_64-static";
 /// Debian's name for it in its rule.
-pub const QEMU_P: &str = "/usr/libexec/qemu-binfmt/x86_64-binfmt-P";
+pub(crate) const QEMU_P: &str = "/usr/libexec/qemu-binfmt/x86_64-binfmt-P";
 /// Debian's fragment.
-pub const VENDORS: &str = "/usr/lib/binfmt.d/qemu-x86_64.conf";
+pub(crate) const VENDORS: &str = "/usr/lib/binfmt.d/qemu-x86_64.conf";
 /// The fragment of that name that counts more.
-pub const OURS: &str = "/etc/binfmt.d/qemu-x86_64.conf";
+pub(crate) const OURS: &str = "/etc/binfmt.d/qemu-x86_64.conf";
 
 /// What one run said.
 #[derive(Debug)]
-pub struct Ran {
+pub(crate) struct Ran {
     /// Its exit code.
     pub code: i32,
     /// What it wrote to standard output.
@@ -48,19 +48,19 @@ pub struct Ran {
 
 impl Ran {
     /// The JSON object that it wrote.
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
     /// The ids of its findings.
-    pub fn ids(&self) -> Vec<String> {
+    pub(crate) fn ids(&self) -> Vec<String> {
         let json = self.json();
         let findings = json["findings"].as_array().expect("findings");
         findings.iter().map(|finding| finding["id"].as_str().expect("an id").to_owned()).collect()
     }
 
     /// What the finding `id` advises.
-    pub fn advice(&self, id: &str) -> String {
+    pub(crate) fn advice(&self, id: &str) -> String {
         let json = self.json();
         let findings = json["findings"].as_array().expect("findings");
         let found = findings.iter().find(|finding| finding["id"] == id);
@@ -69,16 +69,16 @@ impl Ran {
 }
 
 /// One thing in a tree: what it is, its mode, and its content or where it leads.
-pub type Thing = (char, u32, Vec<u8>);
+pub(crate) type Thing = (char, u32, Vec<u8>);
 
 /// An image.
-pub struct Image {
+pub(crate) struct Image {
     directory: tempfile::TempDir,
 }
 
 impl Image {
     /// Debian 12 for arm64 with `qemu-user-static` and systemd, and amd64 wanted.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let image = Self { directory: tempfile::tempdir().expect("a directory") };
         image.mode("/", 0o755);
         image
@@ -88,12 +88,12 @@ impl Image {
         image.program("/usr/lib/systemd/systemd", "arm64");
         image.program(QEMU, "arm64");
         image.link("../../bin/qemu-x86_64-static", QEMU_P);
-        image.write(VENDORS, &rule(QEMU_P, "OPF"));
+        image.write(VENDORS, rule(QEMU_P, "OPF"));
         image
     }
 
     /// The same without Debian's fragment, as Debian 13 without `qemu-user-binfmt`.
-    pub fn without_fragment() -> Self {
+    pub(crate) fn without_fragment() -> Self {
         let image = Self::new();
         image.remove(VENDORS);
         image.remove(QEMU_P);
@@ -101,12 +101,12 @@ impl Image {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 
     /// Where `path` of it is.
-    pub fn at(&self, path: &str) -> PathBuf {
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.path().join(path.trim_start_matches('/'))
     }
 
@@ -122,13 +122,13 @@ impl Image {
     }
 
     /// Writes a file.
-    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, path: &str, content: impl AsRef<[u8]>) {
         std::fs::write(self.make_room(path), content).expect("a file");
         self.mode(path, 0o644);
     }
 
     /// Makes a small static program for `platform` of it.
-    pub fn program(&self, path: &str, platform: &str) {
+    pub(crate) fn program(&self, path: &str, platform: &str) {
         let carried = format!("src/selftest/probes/identity.{platform}.elf");
         let content = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(carried)).expect("a carried probe");
         self.write(path, content);
@@ -136,28 +136,28 @@ impl Image {
     }
 
     /// Makes a link.
-    pub fn link(&self, to: &str, path: &str) {
+    pub(crate) fn link(&self, to: &str, path: &str) {
         symlink(to, self.make_room(path)).expect("a link");
     }
 
     /// Removes a file or link.
-    pub fn remove(&self, path: &str) {
+    pub(crate) fn remove(&self, path: &str) {
         std::fs::remove_file(self.at(path)).expect("a file");
     }
 
     /// Changes permissions.
-    pub fn mode(&self, path: &str, mode: u32) {
+    pub(crate) fn mode(&self, path: &str, mode: u32) {
         std::fs::set_permissions(self.at(path), PermissionsExt::from_mode(mode)).expect("chmod");
     }
 
     /// The text of a file.
-    pub fn read(&self, path: &str) -> String {
+    pub(crate) fn read(&self, path: &str) -> String {
         let at = self.at(path);
         std::fs::read_to_string(&at).unwrap_or_else(|e| panic!("{}: {e}", at.display()))
     }
 
     /// Everything in it, by path.
-    pub fn listing(&self) -> BTreeMap<String, Thing> {
+    pub(crate) fn listing(&self) -> BTreeMap<String, Thing> {
         let mut things = BTreeMap::new();
         let mut pending = vec![self.path().to_owned()];
         while let Some(directory) = pending.pop() {
@@ -182,31 +182,31 @@ impl Image {
     }
 
     /// A command of this program for the image: a verb, and what it is given.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qemu-persist"));
         command.args(arguments).arg("--root").arg(self.path()).stdin(Stdio::null());
         command
     }
 
     /// Runs this program on it.
-    pub fn run(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         run(&mut self.command(arguments))
     }
 
     /// `status --json`.
-    pub fn status(&self) -> Ran {
+    pub(crate) fn status(&self) -> Ran {
         self.run(&["status", "--json"])
     }
 
     /// `apply --json`.
-    pub fn apply(&self) -> Ran {
+    pub(crate) fn apply(&self) -> Ran {
         self.run(&["apply", "--json"])
     }
 
     /// Judges a state: the findings of `status` and its exit code, that of `apply --check`, which
     /// with `status` leaves everything as it is, and that of `apply`. Gives what status said.
     #[track_caller]
-    pub fn expect(&self, ids: &[&str], status: i32, check: i32, apply: i32) -> Ran {
+    pub(crate) fn expect(&self, ids: &[&str], status: i32, check: i32, apply: i32) -> Ran {
         let before = self.listing();
         let said = self.status();
         assert_eq!((said.ids(), said.code), (ids.iter().map(ToString::to_string).collect(), status), "{}", said.out);
@@ -227,12 +227,12 @@ impl Image {
 
     /// Judges that nothing is wrong any more.
     #[track_caller]
-    pub fn expect_good(&self) {
+    pub(crate) fn expect_good(&self) {
         self.expect(&[], 0, 0, 0);
     }
 
     /// What is other than in `before`: `+`, `-` or `*`, and the path.
-    pub fn changes_since(&self, before: &BTreeMap<String, Thing>) -> Vec<String> {
+    pub(crate) fn changes_since(&self, before: &BTreeMap<String, Thing>) -> Vec<String> {
         let now = self.listing();
         let paths: std::collections::BTreeSet<_> = before.keys().chain(now.keys()).collect();
         let change = |path: &&String| match (before.get(*path), now.get(*path)) {
@@ -245,7 +245,7 @@ impl Image {
 
     /// Follows an advice: runs the commands in its backquotes. They have to be about this image.
     #[track_caller]
-    pub fn follow(&self, advice: &str) {
+    pub(crate) fn follow(&self, advice: &str) {
         let commands: Vec<_> = advice.split('`').skip(1).step_by(2).collect();
         assert!(!commands.is_empty(), "no command in {advice:?}");
         for command in commands {
@@ -259,14 +259,14 @@ impl Image {
 }
 
 /// Runs a command to its end.
-pub fn run(command: &mut Command) -> Ran {
+pub(crate) fn run(command: &mut Command) -> Ran {
     let output = command.output().unwrap_or_else(|e| panic!("{:?}: {e}", command.get_program()));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ran { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
 }
 
 /// Whether these tests run as root, without which owners cannot be changed; says so where not.
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
         eprintln!("skipped: needs root");
@@ -275,7 +275,7 @@ pub fn is_root() -> bool {
 }
 
 /// Runs a shell script in a user and mount namespace, as its root, with `arguments`.
-pub fn in_namespace(script: &str, arguments: &[&OsStr]) -> Ran {
+pub(crate) fn in_namespace(script: &str, arguments: &[&OsStr]) -> Ran {
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "sh", "-ec", script, "sh"]).args(arguments);
     run(command.stdin(Stdio::null()))
