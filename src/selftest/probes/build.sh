@@ -20,15 +20,14 @@ export LC_ALL=C
 build() {
     platform=$1
     shift
-    for probe in identity; do
-        # -nostdinc, -nostdlib: what is installed for the host must not matter either.
-        "clang-$version" --no-default-config "$@" \
-            -std=c11 -Os -Wall -Wextra -Werror -ffreestanding -nostdinc -fno-pic -fomit-frame-pointer \
-            -fno-stack-protector -fno-unwind-tables -fno-asynchronous-unwind-tables -fno-ident \
-            -c "$sources/$probe.c" -o "$work/$probe.o"
-        "ld.lld-$version" --static --strip-all --build-id=none --gc-sections --orphan-handling=error \
-            -z max-page-size=65536 -T "$sources/probe.ld" "$work/$probe.o" -o "$out/$probe.$platform.elf"
-    done
+    probe=identity
+    # -nostdinc, -nostdlib: what is installed for the host must not matter either.
+    "clang-$version" --no-default-config "$@" \
+        -std=c11 -Os -Wall -Wextra -Werror -ffreestanding -nostdinc -fno-pic -fomit-frame-pointer \
+        -fno-stack-protector -fno-unwind-tables -fno-asynchronous-unwind-tables -fno-ident \
+        -c "$sources/$probe.c" -o "$work/$probe.o"
+    "ld.lld-$version" --static --strip-all --build-id=none --gc-sections --orphan-handling=error \
+        -z max-page-size=65536 -T "$sources/probe.ld" "$work/$probe.o" -o "$out/$probe.$platform.elf"
 }
 
 work=$(mktemp -d)
