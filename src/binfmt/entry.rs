@@ -53,7 +53,8 @@ impl Entry {
     /// # Errors
     /// What of it is missing or cannot be read.
     pub fn parse(name: &str, text: &str) -> Result<Self, EntryError> {
-        let mut lines = text.lines();
+        // Not `lines()`: a path may end in a carriage return, and is then another path.
+        let mut lines = text.split('\n');
         let enabled = match lines.next() {
             Some("enabled") => true,
             Some("disabled") => false,
@@ -65,7 +66,7 @@ impl Entry {
             let (key, value) = line.split_once(' ').unwrap_or((line, ""));
             match key {
                 "interpreter" => interpreter = Some(PathBuf::from(value)),
-                "flags:" => flags = Flags::parse_lenient(value.trim()),
+                "flags:" => flags = Flags::parse_lenient(&value.split_whitespace().collect::<String>()),
                 "offset" => offset = value.parse().map_err(|_| EntryError("offset"))?,
                 "magic" => magic = Some(bytes_from_hex(value).ok_or(EntryError("magic"))?),
                 "mask" => mask = Some(bytes_from_hex(value).ok_or(EntryError("mask"))?),
@@ -162,6 +163,14 @@ mod tests {
         let entry = Entry::parse("x", &text).unwrap();
         assert_eq!(entry.other_flags, "Z");
         assert!(entry.flags.open_binary);
+    }
+
+    #[test]
+    fn a_path_keeps_what_looks_like_the_end_of_a_line() {
+        let text = AARCH64.replace("aarch64-binfmt-P", "aarch64-binfmt-P\r").replace("POF", "PO F Z ");
+        let entry = Entry::parse("x", &text).unwrap();
+        assert!(entry.interpreter.to_str().unwrap().ends_with("-P\r"));
+        assert_eq!(Entry::parse("x", &entry.to_string()), Ok(entry));
     }
 
     #[test]

@@ -28,8 +28,10 @@ flags=(
     -Ccodegen-units=1
 )
 host=$(rustc -vV | sed -n 's/^host: //p')
-RUSTFLAGS="${flags[*]}" cargo build --locked --quiet --release --target "$host"
-programs=$(cargo metadata --locked --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/$host/release
+# The product's own versions of everything; libFuzzer is added to them.
+[[ Cargo.lock -nt ../../Cargo.lock ]] || cp ../../Cargo.lock Cargo.lock
+RUSTFLAGS="${flags[*]}" cargo build --quiet --release --target "$host"
+programs=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/$host/release
 
 corpus=$(mktemp -d "${TMPDIR:-/tmp}/qemu-persist-fuzz.XXXXXX")
 trap 'rm -rf --one-file-system "$corpus"' EXIT
