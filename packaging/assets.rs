@@ -13,6 +13,7 @@ use clap_mangen::roff::{Roff, bold, roman};
 use qemu_persist::cli::Cli;
 
 /// What is left in `$?`, by verb: the first word after `qemu-persist`.
+#[expect(clippy::type_complexity, reason = "the rows of a table")]
 const EXIT_CODES: [(&[&str], &[(&str, &str)]); 3] = [
     (
         &["status", "selftest", "host"],

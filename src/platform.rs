@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn patterns_are_those_of_qemu() {
-        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let hex = crate::binfmt::rule::hex;
         let amd64 = Platform::named("amd64").unwrap();
         assert_eq!(hex(&amd64.magic), "7f454c4602010100000000000000000002003e00");
         assert_eq!(hex(&amd64.mask), "fffffffffffefe00fffffffffffffffffeffffff");

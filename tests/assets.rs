@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The man pages and the completions: there is one for every verb, and their readers accept them.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says aloud why it is skipped")]
 #![cfg(feature = "assets")]
 
 use std::collections::BTreeMap;

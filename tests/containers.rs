@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The self-test with real engines, Debian's Docker and Podman, on a real binfmt_misc.
 
-#![allow(clippy::print_stderr, reason = "tests say aloud why they are skipped")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says aloud why it is skipped")]
 
 mod engines;
 

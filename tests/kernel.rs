@@ -2,6 +2,8 @@
 //! Every state of the kernel's table and of the files beside it, on a real binfmt_misc: each is
 //! found under its own id, with the right exit code, and advice that mends it when it is followed.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says aloud why it is skipped")]
+
 mod sandbox;
 
 use sandbox::{QEMU, QEMU_P, Sandbox, TABLE, rule};

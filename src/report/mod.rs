@@ -8,6 +8,7 @@ pub mod config;
 pub mod host;
 #[cfg(feature = "client")]
 pub mod selftest;
+#[cfg(feature = "client")]
 pub mod status;
 
 use std::fmt::Write as _;

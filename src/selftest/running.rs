@@ -219,6 +219,7 @@ mod tests {
     #[test]
     fn what_runs_tells_and_else_the_image() {
         let native = vec![Platform::named("amd64").unwrap()];
+        #[expect(clippy::type_complexity, reason = "the rows of a table")]
         let rows: [(Option<&str>, Option<Vec<Exe>>, bool); 8] = [
             (Some("linux/arm64"), None, true),
             (Some("linux/amd64"), None, false),

@@ -90,7 +90,9 @@ impl Engine {
         let reference = &image.reference;
         let name = self.kind.program();
         let failed = |reason: String| unknown(reason, format!("See what `{name} image inspect {reference}` says."));
-        let here = if let Some(here) = self.inspect_image(reference).await.map_err(failed)? { here } else {
+        let here = if let Some(here) = self.inspect_image(reference).await.map_err(failed)? {
+            here
+        } else {
             progress(&format!("{platform}: {name} pulls {reference}"));
             let asked = engine_platform(platform);
             let pulled = self.ask(&["pull", "--platform", &asked, "--", reference], PULL).await;
