@@ -17,6 +17,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::assess::plan::{Action, Manner, Plan, Step, stand_in};
+use crate::binfmt::entry::Entry;
 use crate::binfmt::fragment;
 use crate::binfmt::registry::{self, Registry};
 use crate::binfmt::rule::Rule;
@@ -109,10 +110,18 @@ pub fn apply(root: &Root, snapshot: &Snapshot, plan: &Plan) -> Outcome {
     };
     run.announce(plan);
     for step in &plan.steps {
-        tracing::debug!(?step, "step");
+        let platform = step.subject.as_deref().unwrap_or_default();
+        let (action, handler) = (step.action.name(), step.action.handler());
         match run.carry_out(&step.action) {
-            Ok(()) => run.outcome.done.push(step.clone()),
-            Err(e) => run.outcome.failed.push(Failed { step: step.clone(), error: explain(&step.action, &e) }),
+            Ok(()) => {
+                tracing::info!(platform, action, handler, "{action} {handler}: {}", step.why);
+                run.outcome.done.push(step.clone());
+            }
+            Err(e) => {
+                let error = explain(&step.action, &e);
+                tracing::error!(platform, action, handler, "could not {action} {handler}: {error}");
+                run.outcome.failed.push(Failed { step: step.clone(), error });
+            }
         }
     }
     run.remember();
@@ -149,8 +158,7 @@ impl Run<'_> {
         let mut any = false;
         for step in &plan.steps {
             if let Action::Register { rule, displaced, .. } = &step.action {
-                let displaced = displaced.as_ref().map(ToString::to_string);
-                self.note(rule, 0, None, displaced);
+                self.note(rule, 0, None, displaced.clone());
                 any = true;
             }
         }
@@ -159,8 +167,8 @@ impl Run<'_> {
         }
     }
 
-    fn note(&mut self, rule: &Rule, inode: u64, interpreter: Option<FileIdentity>, displaced: Option<String>) {
-        let registration = Registration { rule: rule.to_string(), inode, interpreter, displaced };
+    fn note(&mut self, rule: &Rule, inode: u64, interpreter: Option<FileIdentity>, displaced: Option<Rule>) {
+        let registration = Registration { rule: rule.clone(), inode, interpreter, displaced };
         self.registrations.entries.insert(rule.name.clone(), registration);
     }
 
@@ -183,17 +191,14 @@ impl Run<'_> {
             Action::Enable { name } => self.registry.enable(name),
             Action::DisableCapturing { name } => self.registry.disable(name),
             Action::Register { rule, manner, displaced } => {
-                let displaced = displaced.as_ref().map(ToString::to_string);
-                self.register(rule, *manner)?;
-                let interpreter = self.held_by(rule);
-                let inode = self.registry.entry(&rule.name)?.map_or(0, |entry| entry.inode);
-                self.note(rule, inode, interpreter, displaced);
+                let entry = self.register(rule, *manner)?;
+                self.note(rule, entry.inode, self.held_by(rule), displaced.clone());
                 Ok(())
             }
-            Action::Restore { rule } => self.register(rule, Manner::New),
+            Action::Restore { rule } => self.register(rule, Manner::New).map(drop),
             Action::Retire { name, restore } => {
                 match restore {
-                    Some(rule) => self.register(rule, Manner::Exchange)?,
+                    Some(rule) => drop(self.register(rule, Manner::Exchange)?),
                     None => self.registry.remove(name)?,
                 }
                 self.registrations.entries.remove(name);
@@ -204,18 +209,18 @@ impl Run<'_> {
         }
     }
 
-    fn register(&self, rule: &Rule, manner: Manner) -> io::Result<()> {
+    fn register(&self, rule: &Rule, manner: Manner) -> io::Result<Entry> {
         if manner == Manner::New {
-            self.registry.register(rule)?;
-            return Ok(());
+            return self.registry.register(rule);
         }
         let stand_in = rule.renamed(stand_in(&rule.name));
         // A stand-in that an earlier run left behind would be in the way.
         self.registry.remove(&stand_in.name)?;
         self.registry.register(&stand_in)?;
         self.registry.remove(&rule.name)?;
-        self.registry.register(rule)?;
-        self.registry.remove(&stand_in.name)
+        let entry = self.registry.register(rule)?;
+        self.registry.remove(&stand_in.name)?;
+        Ok(entry)
     }
 
     /// The file that the kernel opened for a rule with `F`: the one that the snapshot saw, unless

@@ -219,9 +219,13 @@ impl Root {
         let mut temporary = tempfile::Builder::new().prefix(".qemu-persist-").tempfile_in(&dir)?;
         temporary.as_file().set_permissions(Permissions::from_mode(0o644))?;
         temporary.write_all(content)?;
-        temporary.as_file().sync_all()?;
+        // What is in /run dies with the boot, and need not survive it.
+        let lasts = !path.starts_with("/run");
+        if lasts {
+            temporary.as_file().sync_all()?;
+        }
         temporary.persist(dir.join(name)).map_err(|e| e.error)?;
-        File::open(&dir)?.sync_all()
+        if lasts { File::open(&dir)?.sync_all() } else { Ok(()) }
     }
 
     /// Removes the file or link `path`.

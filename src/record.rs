@@ -14,6 +14,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::binfmt::rule::Rule;
 use crate::files::Root;
 
 /// Where the registrations of this boot are kept.
@@ -63,17 +64,50 @@ impl FileIdentity {
     }
 }
 
+/// Rules as they are written to `register`.
+mod rule_text {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use crate::binfmt::rule::Rule;
+
+    pub(super) fn serialize<S: Serializer>(rule: &Rule, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(rule)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Rule, D::Error> {
+        Rule::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+/// As `rule_text`, where there may be none.
+mod optional_rule_text {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
+
+    use crate::binfmt::rule::Rule;
+
+    pub(super) fn serialize<S: Serializer>(rule: &Option<Rule>, serializer: S) -> Result<S::Ok, S::Error> {
+        rule.as_ref().map(ToString::to_string).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Rule>, D::Error> {
+        let text: Option<String> = Option::deserialize(deserializer)?;
+        text.map(|text| Rule::parse(&text)).transpose().map_err(D::Error::custom)
+    }
+}
+
 /// One handler that this program registered.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
     /// The rule, as it was written.
-    pub rule: String,
+    #[serde(with = "rule_text")]
+    pub rule: Rule,
     /// The number of the entry's inode, by which it is known again; 0 while it is being registered.
     pub inode: u64,
     /// The interpreter that the kernel opened then, for a rule with `F`.
     pub interpreter: Option<FileIdentity>,
     /// The rule of that name that it replaced and that `remove` gives back.
-    pub displaced: Option<String>,
+    #[serde(with = "optional_rule_text", default)]
+    pub displaced: Option<Rule>,
 }
 
 /// The handlers that this program registered on this boot, by entry name.

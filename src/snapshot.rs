@@ -125,6 +125,21 @@ impl Snapshot {
         snapshot
     }
 
+    /// Reads again what applying changes: the kernel's table, the fragments, and the records. The
+    /// host, the configuration and the interpreters are as they were.
+    #[must_use]
+    pub fn again(self, root: &Root) -> Self {
+        let registrations: Registrations = record::load(root, record::REGISTRATIONS).unwrap_or_default();
+        let this_boot = registrations.boot_id == self.facts.boot_id && root.is_live();
+        Self {
+            kernel: if root.is_live() { Kernel::read(&Registry::default()) } else { Kernel::NotAsked },
+            fragments: fragment::read_all(root),
+            registrations: if this_boot { registrations } else { Registrations::default() },
+            removed: root.exists(Path::new(record::REMOVED)),
+            ..self
+        }
+    }
+
     /// Where `path` of the tree is on the running system, for commands that people are told to run.
     pub fn outside(&self, path: &Path) -> PathBuf {
         self.tree.join(path.strip_prefix("/").unwrap_or(path))

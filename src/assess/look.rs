@@ -346,14 +346,13 @@ pub fn origin_of(snapshot: &Snapshot, entry: &Entry) -> Origin {
 /// Whether this very entry is one that this program registered: under its own name, or standing in
 /// for one that it was exchanging.
 pub fn is_recorded(snapshot: &Snapshot, entry: &Entry) -> bool {
-    let recorded = |name: &str| snapshot.registrations.entries.get(name);
-    let same_rule = |text: &str| Rule::parse(text).is_ok_and(|rule| entry.does_what(&rule));
-    let own = recorded(&entry.name).is_some_and(|r| r.inode == entry.inode || r.inode == 0);
-    if own && recorded(&entry.name).is_some_and(|r| same_rule(&r.rule)) {
+    let registrations = &snapshot.registrations.entries;
+    let own = registrations.get(&entry.name).filter(|r| r.inode == entry.inode || r.inode == 0);
+    if own.is_some_and(|registration| entry.does_what(&registration.rule)) {
         return true;
     }
-    let exchanged = snapshot.registrations.entries.iter().find(|(name, _)| plan::stand_in(name) == entry.name);
-    exchanged.is_some_and(|(_, registration)| same_rule(&registration.rule))
+    let exchanged = plan::stood_in_for(&entry.name).and_then(|name| registrations.get(&name));
+    exchanged.is_some_and(|registration| entry.does_what(&registration.rule))
 }
 
 fn file_on_disk<'s>(snapshot: &'s Snapshot, path: &Path) -> Option<&'s FileIdentity> {

@@ -90,6 +90,33 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// What it is called in logs and in JSON.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Mount => "mount",
+            Self::EnableAll => "enable_all",
+            Self::Register { .. } => "register",
+            Self::Enable { .. } => "enable",
+            Self::Retire { .. } => "retire",
+            Self::Restore { .. } => "restore",
+            Self::DisableCapturing { .. } => "disable_capturing",
+            Self::WriteFragment { .. } => "write_fragment",
+            Self::RemoveFragment { .. } => "remove_fragment",
+        }
+    }
+
+    /// The handler or file that it is about; empty for the table as a whole.
+    pub fn handler(&self) -> String {
+        match self {
+            Self::Mount | Self::EnableAll => String::new(),
+            Self::Register { rule, .. } | Self::Restore { rule } => rule.name.clone(),
+            Self::Enable { name } | Self::Retire { name, .. } | Self::DisableCapturing { name } => name.clone(),
+            Self::WriteFragment { path, .. } | Self::RemoveFragment { path } => path.display().to_string(),
+        }
+    }
+}
+
 /// An action, for what, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Step {
@@ -147,6 +174,12 @@ pub fn stand_in(name: &str) -> String {
         Some(rest) => format!("persist-{rest}"),
         None => format!("{name}-next"),
     }
+}
+
+/// The name that a stand-in of this name stands in for; none for a name that is none of a stand-in.
+pub fn stood_in_for(name: &str) -> Option<String> {
+    let base = name.strip_suffix("-next").map(str::to_owned);
+    base.or_else(|| Some(format!("qemu-{}", name.strip_prefix("persist-")?)))
 }
 
 /// The rule that a target should have, and whether a fragment of others restores it at boot.
@@ -350,8 +383,7 @@ fn is_current(snapshot: &Snapshot, target: &Target, entry: &Entry) -> bool {
 }
 
 fn displaced_before(snapshot: &Snapshot, name: &str) -> Option<Rule> {
-    let text = snapshot.registrations.entries.get(name)?.displaced.as_ref()?;
-    Rule::parse(text).ok()
+    snapshot.registrations.entries.get(name)?.displaced.clone()
 }
 
 fn is_ours(snapshot: &Snapshot, entry: &Entry) -> bool {
@@ -455,7 +487,7 @@ fn plan_leftovers(snapshot: &Snapshot, looks: &[Look<'_>], wish: &Wish, kernel: 
     }
     let entries = snapshot.kernel.table().filter(|_| kernel).map_or(&[][..], |table| &table.entries);
     for entry in entries.iter().filter(|entry| is_ours(snapshot, entry)) {
-        let base = entry.name.strip_prefix("persist-").map_or(entry.name.clone(), |rest| format!("qemu-{rest}"));
+        let base = stood_in_for(&entry.name).unwrap_or_else(|| entry.name.clone());
         let wins = looks.iter().any(|look| look.winner.as_ref().is_some_and(|w| w.entry.name == entry.name));
         if wanted(&entry.name) || wins || !meant(&base) {
             continue;

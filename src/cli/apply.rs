@@ -87,7 +87,10 @@ fn refusal(findings: &[Finding]) -> Option<&Finding> {
 /// Makes everything work that can be made to, and says what that took. After `remove` that is
 /// everything that the configuration wants, and with `honour_remove` nothing.
 pub(super) fn perform(root: &Root, wish: &Wish, honour_remove: bool) -> anyhow::Result<Report> {
-    let snapshot = take(root, wish, honour_remove)?;
+    let may_change = !root.is_live() || nix::unistd::geteuid().is_root();
+    // Held from the first look, so that what is seen is what is changed.
+    let _lock = may_change.then(|| Lock::take(root)).transpose()?;
+    let mut snapshot = take(root, wish, honour_remove)?;
     let assessment = assess(&snapshot, wish);
     if let Some(finding) = refusal(&assessment.findings).filter(|_| !wish.force) {
         let mut report = Report::done(&Outcome::default(), &assessment, &snapshot);
@@ -96,47 +99,37 @@ pub(super) fn perform(root: &Root, wish: &Wish, honour_remove: bool) -> anyhow::
         return Ok(report);
     }
     let removed = snapshot.removed && !honour_remove;
-    if assessment.plan.steps.is_empty() && !removed {
+    let mut plan = assessment.plan.clone();
+    if plan.steps.is_empty() && !removed {
         let mut report = Report::done(&Outcome::default(), &assessment, &snapshot);
         report.exit_code = code_of(&report, &assessment.findings);
         return Ok(report);
     }
-    if root.is_live() && !nix::unistd::geteuid().is_root() {
+    if !may_change {
         return Err(Failure::permission("changing the kernel's handlers and binfmt.d").into());
     }
-    let _lock = Lock::take(root)?;
-    let mark = Path::new(record::REMOVED);
-    if !honour_remove && root.exists(mark) {
+    if removed {
+        let mark = Path::new(record::REMOVED);
         root.remove_file(mark).with_context(|| root.outside(mark).display().to_string())?;
     }
-    // A first pass may have to mount the table before anything can be said of its entries.
     let mut outcome = Outcome::default();
-    for pass in 0..2 {
-        let snapshot = take(root, wish, honour_remove)?;
-        let plan = assess(&snapshot, wish).plan;
-        let mounts = plan.steps.iter().any(|step| step.action == Action::Mount);
-        if pass > 0 && !mounts && plan.steps.is_empty() {
-            break;
-        }
-        let plan = if mounts { only_mount(plan) } else { plan };
-        let did = apply(root, &snapshot, &plan);
-        let failed = !did.failed.is_empty();
-        outcome.done.extend(did.done);
-        outcome.failed.extend(did.failed);
-        if !mounts || failed {
-            break;
-        }
+    // What is registered can be said only when the table is mounted.
+    if let Some(mount) = plan.steps.iter().position(|step| step.action == Action::Mount) {
+        let only = Plan { steps: vec![plan.steps.swap_remove(mount)], unmet: Vec::new() };
+        outcome = apply(root, &snapshot, &only);
+        snapshot = take(root, wish, honour_remove)?;
+        plan = assess(&snapshot, wish).plan;
+        plan.steps.retain(|step| step.action != Action::Mount);
     }
-    let snapshot = take(root, wish, honour_remove)?;
+    let did = apply(root, &snapshot, &plan);
+    outcome.done.extend(did.done);
+    outcome.failed.extend(did.failed);
+    let snapshot = snapshot.again(root);
     let assessment = assess(&snapshot, wish);
     let mut report = Report::done(&outcome, &assessment, &snapshot);
     report.changed |= removed;
     report.exit_code = code_of(&report, &assessment.findings);
     Ok(report)
-}
-
-fn only_mount(plan: Plan) -> Plan {
-    Plan { steps: plan.steps.into_iter().filter(|step| step.action == Action::Mount).collect(), ..plan }
 }
 
 /// 2 where a wanted platform does not work after all, else 0. What only a container can show, and
