@@ -61,7 +61,7 @@ run_tests() {
 clean_up() {
     local code=$?
     rm -rf --one-file-system "$TMPDIR"
-    ((${SUDO_UID:-0} == 0)) || chown -R "$SUDO_UID:$SUDO_GID" target
+    ((${SUDO_UID:-0} == 0)) || chown -R "$SUDO_UID:$SUDO_GID" target tests/fuzz
     ((code == 0)) || printf '%s: failed: %s (exit code %d)\n' "$0" "$current" "$code" >&2
 }
 TMPDIR=$(mktemp -d /tmp/qemu-persist-tests.XXXXXX)
@@ -77,7 +77,7 @@ run "lints of the service" cargo clippy --quiet --locked --no-default-features -
 RUSTDOCFLAGS='-D warnings' run "documentation" cargo doc --quiet --locked --no-deps --all-features
 if [[ -z $quick ]]; then
     run "licences" cargo deny --locked --all-features check bans licenses sources
-    run "fuzz targets" cargo check --quiet --locked --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz
+    run "fuzz targets" tests/fuzz/run.sh 5
     run "packages" check_packages
 fi
 run "build of the tests" cargo nextest run --locked --all-features --no-run

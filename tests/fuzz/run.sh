@@ -27,11 +27,13 @@ flags=(
     -Cllvm-args=-sanitizer-coverage-trace-compares
     -Ccodegen-units=1
 )
+CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$(realpath ../..)/target/fuzz}
+export CARGO_TARGET_DIR
 host=$(rustc -vV | sed -n 's/^host: //p')
 # The product's own versions of everything; libFuzzer is added to them.
 [[ Cargo.lock -nt ../../Cargo.lock ]] || cp ../../Cargo.lock Cargo.lock
 RUSTFLAGS="${flags[*]}" cargo build --quiet --release --target "$host"
-programs=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/$host/release
+programs=$CARGO_TARGET_DIR/$host/release
 
 corpus=$(mktemp -d "${TMPDIR:-/tmp}/qemu-persist-fuzz.XXXXXX")
 trap 'rm -rf --one-file-system "$corpus"' EXIT
