@@ -160,12 +160,16 @@ impl<'a> Look<'a> {
         let enabled: Vec<&Entry> = matching.iter().copied().filter(|e| e.enabled).collect();
         let winner = winner(snapshot, &enabled, target, true);
         let good_behind = || {
-            let behind = enabled.iter().filter(|e| winner.as_ref().is_some_and(|w| w.entry.name != e.name));
+            let both_take = |w: &Standing, e: &Entry| target.heads.iter().any(|h| w.entry.matches(h) && e.matches(h));
+            let hidden = |w: &Standing, e: &Entry| w.entry.name != e.name && both_take(w, e);
+            let behind = enabled.iter().filter(|e| winner.as_ref().is_some_and(|w| hidden(w, e)));
             behind.map(|e| stand(snapshot, target, e, true)).find(Standing::is_good)
         };
         let shadowed = winner.as_ref().filter(|w| !w.is_good()).and_then(|_| good_behind()).map(|good| good.entry.name);
-        let others = enabled.iter().map(|e| e.name.clone());
-        let others = others.filter(|name| winner.as_ref().is_some_and(|w| w.entry.name != *name)).collect();
+        let first = |head: &Vec<u8>| enabled.iter().find(|e| e.matches(head)).map(|e| &e.name);
+        let winners: Vec<_> = target.heads.iter().filter_map(first).collect();
+        let others = enabled.iter().map(|e| &e.name).filter(|name| winner.is_some() && !winners.contains(name));
+        let others = others.cloned().collect();
         let boot = at_boot(snapshot, boot_table, target);
         let fragment_name = format!("{}.conf", target.name);
         let named = entries.iter().find(|e| e.name == target.name);
@@ -224,7 +228,7 @@ pub fn would_work_at_boot<'a>(snapshot: &'a Snapshot, target: &Target, name: &st
     let (before, after): (Vec<_>, Vec<_>) = others.partition(|fragment| fragment.name.as_str() < name);
     let rules_of = |fragments: Vec<&'a Fragment>| fragments.into_iter().flat_map(|fragment| &fragment.content.rules);
     let rules = rules_of(before).chain([rule]).chain(rules_of(after));
-    at_boot(snapshot, &boot_table_of(snapshot, rules), target).is_some_and(|standing| standing.is_good())
+    at_boot(snapshot, &boot_table_of(snapshot, rules), target).as_ref().is_some_and(Standing::is_good)
 }
 
 fn boot_table_of<'r>(snapshot: &Snapshot, rules: impl IntoIterator<Item = &'r Rule>) -> Vec<Entry> {
@@ -385,7 +389,8 @@ fn is_of_this_entry(snapshot: &Snapshot, proof: &Proof, entry: &Entry) -> bool {
 
 /// What the last self-test says of the handler that wins now.
 fn proven(snapshot: &Snapshot, target: &Target, winner: &Standing) -> Proven {
-    let Some(proof) = snapshot.proofs.get(&target.subject) else { return Proven::Never };
+    let proof = snapshot.proofs.get(&target.subject).filter(|proof| !proof.results.is_empty());
+    let Some(proof) = proof else { return Proven::Never };
     let void = |reason: &str| Proven::Void { reason: reason.to_owned() };
     if proof.boot_id != snapshot.facts.boot_id {
         return void("the host has been booted since");

@@ -5,6 +5,8 @@ pub mod advice;
 pub mod checks;
 pub mod look;
 pub mod plan;
+#[cfg(test)]
+mod tests;
 
 use look::Look;
 use plan::{Plan, Wish};

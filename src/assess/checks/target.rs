@@ -312,8 +312,8 @@ fn fragment_masked(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
     let fragment = look.fragment.filter(|fragment| fragment.masked && !look.works_after_boot())?;
     let path = fragment.path.display();
     let message = format!("{path} is a link to /dev/null, which masks the handler at every boot");
-    let rm = advice::remove(context.snapshot, &fragment.path);
-    Some(Found::new(severity_at_boot(context), message, format!("Unless that is meant: {rm}, then {apply}.")))
+    let removal = advice::remove(context.snapshot, &fragment.path);
+    Some(Found::new(severity_at_boot(context), message, format!("Unless that is meant: {removal}, then {apply}.")))
 }
 
 fn fragment_empty(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
@@ -323,8 +323,10 @@ fn fragment_empty(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
     let empty = content.rules.is_empty() && content.broken.is_empty() && fragment.unreadable.is_none();
     let path = fragment.path.display();
     let message = format!("{path} has no rule in it, and so masks the handler at every boot");
-    let rm = advice::remove(context.snapshot, &fragment.path);
-    empty.then(|| Found::new(severity_at_boot(context), message, format!("Unless that is meant: {rm}, then {apply}.")))
+    let removal = advice::remove(context.snapshot, &fragment.path);
+    empty.then(|| {
+        Found::new(severity_at_boot(context), message, format!("Unless that is meant: {removal}, then {apply}."))
+    })
 }
 
 fn fragment_broken(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
@@ -361,8 +363,8 @@ fn fragment_administrator(context: &Context<'_>, look: &Look<'_>) -> Option<Foun
         format!("{} is no good: {why}", interpreter.display())
     });
     let message = format!("{path} is the administrator's own, and {reason}");
-    let rm = advice::remove(context.snapshot, &fragment.path);
-    Some(Found::new(severity_at_boot(context), message, format!("Correct it, or {rm}, then {apply}.")))
+    let removal = advice::remove(context.snapshot, &fragment.path);
+    Some(Found::new(severity_at_boot(context), message, format!("Correct it, or {removal}, then {apply}.")))
 }
 
 fn not_persistent(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
