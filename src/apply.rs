@@ -105,7 +105,7 @@ pub fn apply(root: &Root, snapshot: &Snapshot, plan: &Plan) -> Outcome {
         root,
         snapshot,
         registry: Registry::default(),
-        registrations: Registrations { boot_id: snapshot.facts.boot_id.clone(), ..snapshot.registrations.clone() },
+        registrations: registrations(snapshot),
         outcome: Outcome::default(),
     };
     run.announce(plan);
@@ -126,6 +126,15 @@ pub fn apply(root: &Root, snapshot: &Snapshot, plan: &Plan) -> Outcome {
     }
     run.remember();
     run.outcome
+}
+
+/// What is recorded of this boot, without handlers that are gone since.
+fn registrations(snapshot: &Snapshot) -> Registrations {
+    let mut entries = snapshot.registrations.entries.clone();
+    if let Some(table) = snapshot.kernel.table() {
+        entries.retain(|name, _| table.entry(name).or_else(|| table.entry(&stand_in(name))).is_some());
+    }
+    Registrations { boot_id: snapshot.facts.boot_id.clone(), entries }
 }
 
 /// What an error of the kernel means here.
@@ -213,13 +222,16 @@ impl Run<'_> {
         if manner == Manner::New {
             return self.registry.register(rule);
         }
-        let stand_in = rule.renamed(stand_in(&rule.name));
-        // A stand-in that an earlier run left behind would be in the way.
+        // A stand-in that an earlier run left behind may be all that runs programs now: it goes last.
+        let first = stand_in(&rule.name);
+        let left = self.registry.entry(&first)?.is_some();
+        let stand_in = rule.renamed(if left { stand_in(&first) } else { first.clone() });
         self.registry.remove(&stand_in.name)?;
         self.registry.register(&stand_in)?;
         self.registry.remove(&rule.name)?;
         let entry = self.registry.register(rule)?;
         self.registry.remove(&stand_in.name)?;
+        self.registry.remove(&first)?;
         Ok(entry)
     }
 

@@ -355,8 +355,15 @@ pub fn is_recorded(snapshot: &Snapshot, entry: &Entry) -> bool {
     if own.is_some_and(|registration| entry.does_what(&registration.rule)) {
         return true;
     }
-    let exchanged = plan::stood_in_for(&entry.name).and_then(|name| registrations.get(&name));
-    exchanged.is_some_and(|registration| entry.does_what(&registration.rule))
+    let mut name = entry.name.clone();
+    // An exchange takes a second stand-in where an earlier run left the first one behind.
+    while let Some(exchanged) = plan::stood_in_for(&name) {
+        if registrations.get(&exchanged).is_some_and(|registration| entry.does_what(&registration.rule)) {
+            return true;
+        }
+        name = exchanged;
+    }
+    false
 }
 
 fn file_on_disk<'s>(snapshot: &'s Snapshot, path: &Path) -> Option<&'s FileIdentity> {

@@ -162,6 +162,13 @@ impl Plan {
         self.steps.iter().any(|step| changes(&step.action))
     }
 
+    /// Whether a step gives `look`'s target another handler than it has.
+    fn replaces(&self, look: &Look<'_>) -> bool {
+        let own = |step: &&Step| step.subject.as_ref() == Some(&look.target.subject);
+        let gives = |step: &Step| matches!(step.action, Action::Register { .. } | Action::Enable { .. });
+        self.steps.iter().filter(own).any(gives)
+    }
+
     fn push(&mut self, subject: Option<&str>, action: Action, why: impl Into<String>) {
         self.steps.push(Step { action, subject: subject.map(str::to_owned), why: why.into() });
     }
@@ -272,6 +279,7 @@ pub fn plan(snapshot: &Snapshot, looks: &[Look<'_>], wish: &Wish) -> Plan {
         plan_fragment(snapshot, look, desired.as_ref().ok(), wish, &mut plan);
         if table.is_some() {
             plan_entry(snapshot, look, desired.as_ref(), wish, &mut plan);
+            clear_stand_in(snapshot, look, &mut plan);
         }
         if let Err(unmet) = desired {
             let works = if snapshot.live { look.works_now() } else { look.works_after_boot() };
@@ -332,7 +340,7 @@ fn plan_entry(snapshot: &Snapshot, look: &Look<'_>, desired: Result<&Rule, &Unme
         let foreign_credentials = winner.defects.contains(&Defect::Credentials);
         let overridable = matches!(winner.origin, Origin::Distribution(_) | Origin::Ours) || take_over;
         if winner.is_good() && !(foreign_credentials && overridable) {
-            clear_stand_in(snapshot, look, desired.ok(), plan);
+            rename_stand_in(snapshot, look, desired.ok(), plan);
             return;
         }
         let translator = winner.defects.iter().find_map(|defect| match defect {
@@ -399,22 +407,41 @@ fn may_displace(snapshot: &Snapshot, target: &Target, holder: &Entry) -> bool {
     target.heads.iter().any(|head| holder.matches(head)) && reachable
 }
 
-/// Clears a stand-in that a run left behind, and gives its rule the conventional name where that
-/// is free by now.
-fn clear_stand_in(snapshot: &Snapshot, look: &Look<'_>, desired: Option<&Rule>, plan: &mut Plan) {
+/// Gives the rule of a stand-in that wins the conventional name, where that is free by now.
+fn rename_stand_in(snapshot: &Snapshot, look: &Look<'_>, desired: Option<&Rule>, plan: &mut Plan) {
     let Some(table) = snapshot.kernel.table() else { return };
-    let subject = Some(look.target.subject.as_str());
     let name = stand_in(&look.target.name);
+    let wins = look.winner.as_ref().is_some_and(|winner| winner.entry.name == name);
+    let ours = table.entry(&name).is_some_and(|entry| is_recorded(snapshot, entry));
+    let Some(rule) = desired.filter(|rule| wins && ours && table.entry(&rule.name).is_none()) else { return };
+    let why = format!("the name {} is free, under which other tools look for it", rule.name);
+    let register = Action::Register { rule: rule.clone(), manner: Manner::New, displaced: None };
+    plan.push(Some(&look.target.subject), register, why);
+}
+
+/// Clears a stand-in that a run left behind, unless it is what runs programs after this plan.
+fn clear_stand_in(snapshot: &Snapshot, look: &Look<'_>, plan: &mut Plan) {
+    let Some(table) = snapshot.kernel.table() else { return };
+    let (own, name) = (&look.target.name, stand_in(&look.target.name));
     if !table.entry(&name).is_some_and(|entry| is_recorded(snapshot, entry)) {
         return;
     }
-    if look.winner.as_ref().is_some_and(|winner| winner.entry.name == name) {
-        let Some(rule) = desired.filter(|rule| table.entry(&rule.name).is_none()) else { return };
-        let why = format!("the name {} is free, under which other tools look for it", rule.name);
-        plan.push(subject, Action::Register { rule: rule.clone(), manner: Manner::New, displaced: None }, why);
+    let mut replaced = false;
+    for step in &plan.steps {
+        match &step.action {
+            // This clears it by itself.
+            Action::Register { rule, manner: Manner::Exchange, .. } if rule.name == *own => return,
+            Action::Register { rule, .. } if rule.name == name => return,
+            Action::Register { rule, .. } => replaced |= rule.name == *own,
+            Action::Enable { name: enabled } => replaced |= enabled == own,
+            _ => {}
+        }
     }
-    let why = "it stood in for the handler, and is needed no more";
-    plan.push(subject, Action::Retire { name, restore: None }, why);
+    let wins = look.target.heads.iter().any(|head| table.winner(head).is_some_and(|entry| entry.name == name));
+    if replaced || !wins {
+        let why = "it stood in for the handler, and is needed no more";
+        plan.push(Some(&look.target.subject), Action::Retire { name, restore: None }, why);
+    }
 }
 
 fn plan_fragment(snapshot: &Snapshot, look: &Look<'_>, desired: Option<&Rule>, wish: &Wish, plan: &mut Plan) {
@@ -488,8 +515,9 @@ fn plan_leftovers(snapshot: &Snapshot, looks: &[Look<'_>], wish: &Wish, kernel: 
     let entries = snapshot.kernel.table().filter(|_| kernel).map_or(&[][..], |table| &table.entries);
     for entry in entries.iter().filter(|entry| is_ours(snapshot, entry)) {
         let base = stood_in_for(&entry.name).unwrap_or_else(|| entry.name.clone());
-        let wins = looks.iter().any(|look| look.winner.as_ref().is_some_and(|w| w.entry.name == entry.name));
-        if wanted(&entry.name) || wins || !meant(&base) {
+        let runs = |look: &Look<'_>| look.winner.as_ref().is_some_and(|winner| winner.entry.name == entry.name);
+        let needed = looks.iter().any(|look| runs(look) && !plan.replaces(look));
+        if wanted(&entry.name) || needed || !meant(&base) {
             continue;
         }
         let fragment = snapshot.fragments.iter().find(|f| f.name == format!("{}.conf", entry.name));

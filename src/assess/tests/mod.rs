@@ -5,6 +5,7 @@ mod findings;
 mod plans;
 mod proofs;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::plan::Wish;
@@ -95,6 +96,35 @@ fn result(runtime: &str, passed: bool) -> RuntimeResult {
 
 /// A snapshot with hands to change it.
 struct Host(Snapshot);
+
+impl fmt::Debug for Host {
+    /// What differs from host to host, a line for each thing.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let snapshot = &self.0;
+        let rule = |rule: &Rule| {
+            let at = 16.min(rule.pattern.magic.len() - 3);
+            let (magic, mask) = (&rule.pattern.magic[at..at + 3], rule.pattern.mask[at]);
+            format!("{} {} {} {magic:x?}/{mask:x}", rule.name, rule.interpreter.display(), rule.flags)
+        };
+        writeln!(f, "live {}, {:?}", snapshot.live, snapshot.kernel.table().map(|t| t.enabled))?;
+        for entry in snapshot.kernel.table().iter().flat_map(|table| &table.entries) {
+            let recorded = snapshot.registrations.entries.get(&entry.name).map(|r| (r.inode, &r.interpreter));
+            let shown = entry.rule().map(|r| rule(&r));
+            writeln!(f, "entry {} {shown:?} enabled {} recorded {recorded:?}", entry.inode, entry.enabled)?;
+        }
+        for (name, registration) in &snapshot.registrations.entries {
+            writeln!(f, "registration {name}, displaced {:?}", registration.displaced)?;
+        }
+        for fragment in &snapshot.fragments {
+            let rules: Vec<_> = fragment.content.rules.iter().map(rule).collect();
+            let over: Vec<_> = fragment.overridden.iter().flat_map(|o| &o.content.rules).map(rule).collect();
+            writeln!(f, "{} ours {} {rules:?} over {over:?}", fragment.path.display(), fragment.content.ours)?;
+        }
+        let config = &snapshot.config;
+        writeln!(f, "credentials {} take_over {}", config.credentials, config.take_over)?;
+        writeln!(f, "installed {}", snapshot.interpreters[Path::new(QEMU)].is_ok())
+    }
+}
 
 impl Host {
     /// Debian 12 on a Raspberry Pi: Debian's handler for amd64 is registered, restored at boot, and
