@@ -90,19 +90,25 @@ pub struct Talk {
 #[derive(Debug)]
 struct Pipe<R> {
     reader: Option<R>,
+    buffer: Vec<u8>,
     kept: Vec<u8>,
 }
 
 impl<R: AsyncRead + Unpin> Pipe<R> {
+    fn new(reader: Option<R>) -> Self {
+        Self { reader, buffer: Vec::new(), kept: Vec::new() }
+    }
+
     /// Reads once; does not come back where the pipe is at its end.
     async fn read(&mut self) {
         let Some(reader) = &mut self.reader else { return std::future::pending().await };
-        let mut buffer = [0; 8192];
-        match reader.read(&mut buffer).await {
+        // On the heap, since it would make every future that reads as large as itself.
+        self.buffer.resize(8192, 0);
+        match reader.read(&mut self.buffer).await {
             Ok(0) | Err(_) => self.reader = None,
             Ok(n) => {
                 let room = KEPT.saturating_sub(self.kept.len());
-                self.kept.extend_from_slice(&buffer[..n.min(room)]);
+                self.kept.extend_from_slice(&self.buffer[..n.min(room)]);
             }
         }
     }
@@ -126,8 +132,8 @@ impl Talk {
         Ok(Self {
             group: child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw),
             stdin: child.stdin.take(),
-            out: Pipe { reader: child.stdout.take(), kept: Vec::new() },
-            err: Pipe { reader: child.stderr.take(), kept: Vec::new() },
+            out: Pipe::new(child.stdout.take()),
+            err: Pipe::new(child.stderr.take()),
             child,
         })
     }
@@ -180,10 +186,10 @@ impl Talk {
             }
         };
         tokio::pin!(feed);
-        let mut fed = false;
+        let mut is_fed = false;
         let status = loop {
             tokio::select! {
-                () = &mut feed, if !fed => fed = true,
+                () = &mut feed, if !is_fed => is_fed = true,
                 () = self.out.read() => {}
                 () = self.err.read() => {}
                 status = self.child.wait() => break status?,

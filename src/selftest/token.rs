@@ -6,7 +6,6 @@
 //! beside this one is left in peace.
 
 use std::fmt;
-use std::io::Read as _;
 use std::time::Duration;
 
 use crate::platform::Platform;
@@ -20,16 +19,17 @@ pub const CONTAINER_PREFIX: &str = "qemu-persist-selftest-";
 /// The label that both carry, with the value `1`.
 pub const LABEL: &str = "qemu-persist.selftest";
 
+/// Where the kernel gives a random UUID (random(4)).
+const UUID: &str = "/proc/sys/kernel/random/uuid";
+
 /// Sixteen hexadecimal digits that nobody guesses.
 ///
 /// # Errors
-/// Where `/dev/urandom` cannot be read.
+/// Where /proc does not give them.
 pub fn nonce() -> std::io::Result<String> {
-    let mut bytes = [0; 8];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut f| f.read_exact(&mut bytes))
-        .map_err(|e| std::io::Error::new(e.kind(), format!("/dev/urandom: {e}")))?;
-    Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
+    let uuid = std::fs::read_to_string(UUID).map_err(|e| std::io::Error::new(e.kind(), format!("{UUID}: {e}")))?;
+    let digits: String = uuid.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    if digits.len() == 16 { Ok(digits) } else { Err(std::io::Error::other(format!("{UUID}: not a UUID"))) }
 }
 
 /// One container of the self-test.

@@ -90,22 +90,9 @@ impl Engine {
         let reference = &image.reference;
         let name = self.kind.program();
         let failed = |reason: String| unknown(reason, format!("See what `{name} image inspect {reference}` says."));
-        let here = if let Some(here) = self.inspect_image(reference).await.map_err(failed)? {
-            here
-        } else {
-            progress(&format!("{platform}: {name} pulls {reference}"));
-            let asked = engine_platform(platform);
-            let pulled = self.ask(&["pull", "--platform", &asked, "--", reference], PULL).await;
-            let pulled = pulled.map_err(|e| failed(e.to_string()))?;
-            if !pulled.succeeded() {
-                let said = error_line(&pulled.stderr);
-                return Err(unknown(
-                    format!("{reference} is not here and could not be pulled: {said}"),
-                    "Look at its name and the network, or leave --image away for a test without network.",
-                ));
-            }
-            let pulled = self.inspect_image(reference).await.map_err(failed)?;
-            pulled.ok_or_else(|| failed(format!("{reference} was pulled and is not there")))?
+        let here = match self.inspect_image(reference).await.map_err(failed)? {
+            None => self.pull(reference, platform, progress).await?,
+            Some(here) => here,
         };
         if here.platform() == platform.to_string() {
             return Ok(here);
@@ -114,6 +101,22 @@ impl Engine {
             format!("the image {reference} that is here is one of {}, not of {platform}", here.platform()),
             format!("Get the other: `{name} pull --platform {platform} {reference}`."),
         ))
+    }
+
+    async fn pull(&self, reference: &str, platform: &Platform, progress: &dyn Fn(&str)) -> Result<Inspected, Judged> {
+        progress(&format!("{platform}: {} pulls {reference}", self.kind));
+        let not_pulled = |why: String| {
+            let reason = format!("{reference} is not here and could not be pulled: {why}");
+            unknown(reason, "Look at its name and the network, or leave --image away for a test without network.")
+        };
+        let asked = engine_platform(platform);
+        match self.ask(&["pull", "--platform", &asked, "--", reference], PULL).await {
+            Err(e) => return Err(not_pulled(e.to_string())),
+            Ok(pulled) if !pulled.succeeded() => return Err(not_pulled(error_line(&pulled.stderr))),
+            Ok(_) => {}
+        }
+        let pulled = self.inspect_image(reference).await.map_err(not_pulled)?;
+        pulled.ok_or_else(|| not_pulled("it is not there afterwards".into()))
     }
 
     /// Runs `image` and judges what is seen of it.

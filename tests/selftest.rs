@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The self-test in its own container, and with engines that misbehave.
+
+mod sandbox;
+
+use std::time::{Duration, Instant};
+
+use sandbox::{QEMU, QEMU_P, Ran, Sandbox, TABLE, rule};
+use serde_json::Value;
+
+fn selftest(host: &Sandbox, arguments: &[&str]) -> (i32, Value) {
+    let ran = host.qemu_persist(&[&["selftest", "--json"], arguments].concat());
+    let json = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}"));
+    (ran.code, json)
+}
+
+/// Runs it builtin, which has to end with `code`; gives the result.
+fn builtin(host: &Sandbox, code: i32) -> Value {
+    let (ended, json) = selftest(host, &["--runtime", "builtin"]);
+    assert_eq!((ended, &json["exit_code"], &json["schema"]), (code, &code.into(), &1.into()), "{json:#}");
+    json["platforms"][0]["results"][0].clone()
+}
+
+fn debian() -> String {
+    rule("qemu-aarch64", QEMU_P, "OPF")
+}
+
+#[test]
+fn what_is_applied_is_proven_and_status_believes_it() {
+    let host = sandbox!();
+    host.apply(&[], 0);
+    assert_eq!(host.status().ids(), ["unproven"]);
+    let result = builtin(&host, 0);
+    assert_eq!((&result["verdict"], &result["machine"]), (&"pass".into(), &"aarch64".into()), "{result:#}");
+    assert_eq!(result["interpreter"]["path"], QEMU);
+    assert!(result["interpreter"]["identity"]["build_id"].is_string(), "{result:#}");
+    let status = host.status();
+    assert_eq!((status.code, status.ids()), (0, vec![]), "{}", status.describe());
+    // A failure replaces it, also where the handler is good again afterwards.
+    host.sh(&format!("echo 0 >{TABLE}/status"));
+    assert_eq!(builtin(&host, 2)["verdict"], "fail");
+    host.sh(&format!("echo 1 >{TABLE}/status"));
+    assert_ne!(host.status().code, 0);
+    builtin(&host, 0);
+    assert_eq!(host.status().code, 0);
+}
+
+#[test]
+fn every_way_of_not_working_is_told_apart() {
+    let host = sandbox!();
+    let entry = format!("{TABLE}/qemu-aarch64");
+    let fails = |reason: &str| {
+        let result = builtin(&host, 2);
+        assert_eq!(result["verdict"], "fail", "{result:#}");
+        assert!(result["reason"].as_str().is_some_and(|text| text.contains(reason)), "{reason}: {result:#}");
+        assert!(result["advice"].as_str().is_some_and(|text| text.contains("sudo qemu-persist apply")), "{result:#}");
+    };
+    let anew = |rule: &str| {
+        host.sh(&format!("if test -e {entry}; then echo -1 >{entry}; fi"));
+        host.register(rule);
+    };
+    fails("no handler is registered for linux/arm64");
+    anew(&debian());
+    builtin(&host, 0);
+    host.sh(&format!("echo 0 >{entry}"));
+    fails("its handler qemu-aarch64 is disabled");
+    host.sh(&format!("echo 1 >{entry}; echo 0 >{TABLE}/status"));
+    fails("turned off as a whole");
+    host.sh(&format!("echo 1 >{TABLE}/status"));
+    builtin(&host, 0);
+    anew(&rule("qemu-aarch64", QEMU_P, "OP"));
+    fails("has no F flag");
+    // The file is exchanged behind the handler's back.
+    anew(&debian());
+    host.sh(&format!("cp {QEMU} /opt/new; mv /opt/new {QEMU}"));
+    fails("older file");
+    anew(&debian());
+    builtin(&host, 0);
+    // The path leads to another file, and the kernel has the first.
+    host.sh(&format!("cp {QEMU} /opt/copy; ln -s {QEMU} /opt/link"));
+    anew(&rule("qemu-aarch64", "/opt/link", "OF"));
+    builtin(&host, 0);
+    host.sh("rm /opt/link; ln -s copy /opt/link");
+    fails("another interpreter");
+    host.sh("rm /opt/link");
+    fails("/opt/link is not there");
+    // The newest handler wins, and it is one of another architecture.
+    anew(&debian());
+    host.register(&rule("shadow", "/usr/bin/qemu-arm-static", "F"));
+    let result = builtin(&host, 2);
+    assert_eq!(result["verdict"], "fail", "{result:#}");
+}
+
+#[test]
+fn people_get_aligned_lines_and_wrong_usage_is_64() {
+    let host = sandbox!();
+    host.register(&debian());
+    let ran = host.qemu_persist(&["selftest", "--runtime", "builtin"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.starts_with("linux/arm64     builtin  pass    aarch64"), "{ran:?}");
+    assert_eq!(ran.err, "", "progress is for terminals");
+    host.sh(&format!("echo 0 >{TABLE}/status"));
+    let ran = host.qemu_persist(&["selftest"]);
+    assert!(ran.code == 2 && ran.out.lines().all(|line| line.chars().count() <= 80), "{ran:?}");
+    for (arguments, text) in [
+        (&["--platform", "linux/s390x"][..], "sudo qemu-persist enable linux/s390x"),
+        (&["--platform", "vax"], "known are"),
+        (&["--runtime", "lxc"], "nerdctl"),
+        (&["--timeout", "0"], "0"),
+        (&["--", "true"], "--image"),
+    ] {
+        let ran = host.qemu_persist(&[&["selftest"], arguments].concat());
+        assert!(ran.code == 64 && ran.err.contains(text) && ran.out.is_empty(), "{arguments:?}: {ran:?}");
+    }
+    host.write("/etc/qemu-persist/config.toml", "platforms = [");
+    assert_eq!(host.qemu_persist(&["selftest"]).code, 78);
+}
+
+/// Puts a `docker` into the sandbox that does what `cases` says, the arms of a shell's `case` over
+/// its first argument, and writes down how it was called.
+fn fake_docker(host: &Sandbox, cases: &str) {
+    let version = r#"version) echo '{"Client":{"Version":"1"},"Server":{"Version":"2","Arch":"amd64"}}';;"#;
+    let script =
+        format!("#!/bin/sh\necho \"$@\" >>/run/calls\ncase \"$1\" in\n{cases}\n{version}\n*) exit 0;;\nesac\n");
+    host.write("/usr/bin/docker", &script);
+    host.sh("chmod 755 /usr/bin/docker");
+}
+
+fn in_time(run: impl FnOnce() -> (i32, Value)) -> (i32, Value) {
+    let start = Instant::now();
+    let ended = run();
+    assert!(start.elapsed() < Duration::from_secs(30), "took {:?}", start.elapsed());
+    ended
+}
+
+#[test]
+fn an_engine_that_hangs_or_floods_does_not_hold_us() {
+    let host = sandbox!();
+    host.register(&debian());
+    for cases in [
+        "*) sleep 600;;",
+        "*) busybox yes;;",
+        "*) busybox yes | head -c 30000000; busybox yes | head -c 30000000 >&2;;",
+    ] {
+        fake_docker(&host, cases);
+        let (code, json) = in_time(|| selftest(&host, &["--runtime", "docker", "--timeout", "1"]));
+        assert_eq!((code, &json["platforms"][0]["results"][0]["verdict"]), (3, &"unknown".into()), "{cases}: {json:#}");
+        // What else there is, is tested.
+        let (code, json) = in_time(|| selftest(&host, &["--timeout", "2"]));
+        assert_eq!((code, &json["platforms"][0]["results"][0]["runtime"]), (0, &"builtin".into()), "{cases}: {json:#}");
+        assert_eq!(json["findings"][0]["id"], "engine-down");
+    }
+    for (cases, verdict, reason) in [
+        ("load) sleep 600;;", "unknown", "did not take the test's image in time"),
+        ("load) cat >/dev/null; echo 'no space left on device' >&2; exit 1;;", "unknown", "no space left"),
+        ("run) sleep 600;;", "fail", "no answer in time"),
+        ("run) busybox yes;;", "fail", "longer than an answer of the probe"),
+        ("run) echo 'cgroup trouble' >&2; exit 125;;", "fail", "could not be started: cgroup trouble"),
+    ] {
+        fake_docker(&host, cases);
+        host.sh("rm -f /run/calls");
+        let (_, json) = in_time(|| selftest(&host, &["--runtime", "docker", "--timeout", "2"]));
+        let result = &json["platforms"][0]["results"][0];
+        assert_eq!(result["verdict"], verdict, "{cases}: {json:#}");
+        assert!(result["reason"].as_str().is_some_and(|text| text.contains(reason)), "{cases}: {json:#}");
+        let calls = host.sh("cat /run/calls");
+        for call in ["rm --force qemu-persist-selftest-arm64-", "rmi localhost/qemu-persist/selftest:arm64-"] {
+            assert!(calls.contains(call), "{cases}: {calls}");
+        }
+    }
+}
+
+#[test]
+fn what_an_engine_says_cannot_move_the_cursor() {
+    let host = sandbox!();
+    host.register(&debian());
+    fake_docker(&host, "run) printf 'bad\\033[2J\\033]0;title\\007 thing\\n' >&2; exit 125;;");
+    let Ran { code, out, err } = host.qemu_persist(&["selftest", "--runtime", "docker"]);
+    assert_eq!(code, 2, "{out}{err}");
+    assert!(out.contains("\\u{1b}[2J") && !out.contains(['\u{1b}', '\u{7}']), "{out:?}");
+}
+
+#[test]
+fn interrupted_it_ends_at_once_and_removes_what_it_made() {
+    let host = sandbox!();
+    host.register(&debian());
+    fake_docker(&host, "run) echo $$ >/run/runs; sleep 600;;");
+    let script = "qemu-persist selftest --runtime docker & pid=$!
+        while ! test -s /run/runs; do sleep 0.1; done
+        kill -INT $pid; code=0; wait $pid || code=$?; echo $code
+        if kill -0 $(cat /run/runs) 2>/dev/null; then echo the engine still runs; fi
+        grep -c ^rmi /run/calls";
+    // Shells start background programs with SIGINT ignored; this one is not to be.
+    host.write("/opt/interrupt", &script.replace("qemu-persist selftest", "env -i /usr/bin/qemu-persist selftest"));
+    let ran = host.run("/bin/sh", &["/opt/interrupt"]);
+    assert_eq!(ran.out, "130\n1\n", "{ran:?}");
+}
