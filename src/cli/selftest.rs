@@ -104,6 +104,16 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
             return Ok(code?);
         }
     };
+    if args.platform.is_empty() {
+        let custom = snapshot.targets.iter().filter(|target| target.platform.is_none());
+        report.findings.extend(custom.map(|target| Finding {
+            id: "selftest-no-probe",
+            severity: Severity::Note,
+            subject: Some(target.subject.clone()),
+            message: "it was not tested: there is no built-in program for a handler of your own".into(),
+            advice: String::new(),
+        }));
+    }
     if request.platforms.is_empty() {
         report.findings.push(Finding {
             id: "selftest-nothing",

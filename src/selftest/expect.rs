@@ -36,6 +36,16 @@ pub enum Handler {
     Unknown(String),
 }
 
+impl Handler {
+    /// The name of the entry that wins.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Wins { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+}
+
 /// What a container of a platform has to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expectation {

@@ -27,7 +27,7 @@ use self::expect::Expectation;
 use self::judge::{Judgement, Verdict};
 use self::sight::{Exe, Sighting};
 use self::token::Token;
-use self::user_image::UserImage;
+use self::user_image::{PULL, UserImage};
 use crate::config::Runtime;
 use crate::finding::{Finding, Severity};
 use crate::host::engines::Kind;
@@ -79,7 +79,9 @@ pub struct PlatformReport {
     pub platform: &'static Platform,
     /// What `uname` has to say.
     pub expected: &'static str,
-    /// The handler that has to run it.
+    /// The name of the handler that has to run it; none where there is none, or it is not known.
+    pub handler: Option<String>,
+    /// What its containers have to show.
     #[serde(skip)]
     pub expectation: Expectation,
     /// What each runtime gave.
@@ -232,7 +234,8 @@ pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progre
                 report.findings.push(leftover(engine, &image, &reason));
             }
         }
-        report.platforms.push(PlatformReport { platform, expected: platform.uname, expectation, results });
+        let handler = expectation.handler.name().map(str::to_owned);
+        report.platforms.push(PlatformReport { platform, expected: platform.uname, handler, expectation, results });
     }
     report
 }
@@ -311,7 +314,8 @@ async fn run_one(
             version = Some(number.clone());
             let ran = async {
                 // Loading, running, and what is asked meanwhile and afterwards.
-                let token = Token::new(expectation.platform, &request.boot_id, 2 * limit + 4 * SHORT)?;
+                let pulling = if request.image.is_some() { PULL } else { Duration::ZERO };
+                let token = Token::new(expectation.platform, &request.boot_id, pulling + 4 * limit + 4 * SHORT)?;
                 traces.note(engine, &token);
                 match &request.image {
                     Some(image) => engine.test_image(expectation, image, &token, limit, progress).await,

@@ -127,6 +127,7 @@ mod tests {
         PlatformReport {
             platform,
             expected: platform.uname,
+            handler: Some("q".into()),
             expectation: Expectation { platform, handler },
             results: results.iter().map(result).collect(),
         }

@@ -218,9 +218,9 @@ mod tests {
 
     #[test]
     fn what_runs_tells_and_else_the_image() {
+        type Row = (Option<&'static str>, Option<Vec<Exe>>, bool);
         let native = vec![Platform::named("amd64").unwrap()];
-        #[expect(clippy::type_complexity, reason = "the rows of a table")]
-        let rows: [(Option<&str>, Option<Vec<Exe>>, bool); 8] = [
+        let rows: [Row; 8] = [
             (Some("linux/arm64"), None, true),
             (Some("linux/amd64"), None, false),
             (None, None, false),

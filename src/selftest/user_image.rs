@@ -22,7 +22,7 @@ use crate::host::command::{Output, Talk};
 use crate::platform::Platform;
 
 /// How long an image may take to be pulled.
-const PULL: Duration = Duration::from_secs(600);
+pub const PULL: Duration = Duration::from_secs(600);
 /// The variable by which the container's process is recognised.
 const MARK: &str = "QEMU_PERSIST_SELFTEST";
 /// How often the container's process is looked for: `uname` under QEMU lives for some 10 ms.
