@@ -4,10 +4,12 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, parse_platform};
+use crate::apply::Lock;
 use crate::config::Runtime;
 use crate::files::Root;
 use crate::finding::{Finding, Severity};
@@ -154,17 +156,27 @@ fn keep(root: &Root, boot: &Boot, whole: bool, report: &mut Report) -> Recorded 
     if !nix::unistd::geteuid().is_root() {
         return Recorded::NotRoot;
     }
-    // What does not count is replaced.
-    let mut proofs: Proofs = record::load(root, record::PROOFS).unwrap_or_default();
-    if !proof::enter(&mut proofs, &report.platforms, boot, whole) {
-        return Recorded::Nothing;
-    }
-    let Err(e) = record::save(root, record::PROOFS, &proofs) else { return Recorded::Yes };
+    let enter = || -> anyhow::Result<bool> {
+        // Two runs at once add to each other.
+        let _lock = Lock::take(root)?;
+        // What does not count is replaced.
+        let mut proofs: Proofs = record::load(root, record::PROOFS).unwrap_or_default();
+        if !proof::enter(&mut proofs, &report.platforms, boot, whole) {
+            return Ok(false);
+        }
+        record::save(root, record::PROOFS, &proofs).with_context(|| record::PROOFS)?;
+        Ok(true)
+    };
+    let error = match enter() {
+        Ok(true) => return Recorded::Yes,
+        Ok(false) => return Recorded::Nothing,
+        Err(error) => error,
+    };
     report.findings.push(Finding {
         id: "proof-not-recorded",
         severity: Severity::Warning,
         subject: None,
-        message: format!("what ran could not be recorded: {}: {e}", record::PROOFS),
+        message: format!("what ran could not be recorded: {error:#}"),
         advice: "See whether /var/lib can be written to.".into(),
     });
     Recorded::Failed
