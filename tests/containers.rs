@@ -207,12 +207,8 @@ fn running_containers_under_emulation_are_listed() {
         start("foreign", FOREIGN.0);
         start("native", NATIVE);
     }
-    // What is tested is run inside, by this very program.
-    let program = std::env::current_exe().expect("a path").display().to_string();
-    let arguments = ["--exact", "list_inside", "--ignored", "--nocapture"];
-    let ran = host.run(&program, &arguments);
-    let line = ran.out.lines().find_map(|line| line.split_once("running: ")).unwrap_or_else(|| panic!("{ran:?}")).1;
-    let running: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    let ran = host.run(env!("CARGO_BIN_EXE_qemu-persist"), &["status", "--containers", "--json"]);
+    let running: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}"));
     let containers = running["containers"].as_array().expect("containers");
     assert_eq!(containers.len(), 2, "{running:#}");
     for (container, engine) in containers.iter().zip(BOTH) {
@@ -220,14 +216,4 @@ fn running_containers_under_emulation_are_listed() {
         assert_eq!(container["platform"], format!("linux/{}", FOREIGN.0));
         assert_eq!(container["interpreter"], format!("/usr/bin/qemu-{MACHINE}-static"), "{running:#}");
     }
-}
-
-#[test]
-#[ignore = "a part of running_containers_under_emulation_are_listed, run inside"]
-fn list_inside() {
-    let native = [Platform::named(NATIVE).expect("a platform")];
-    let running =
-        qemu_persist::selftest::running::emulated(&native, std::time::Duration::from_secs(20)).expect("a list");
-    eprintln!();
-    println!("running: {}", serde_json::to_string(&running).expect("JSON"));
 }
