@@ -81,10 +81,13 @@ impl Root {
     /// Those of `open(2)` and `read(2)`; `InvalidInput` for what is no regular file or too large.
     pub fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = self.open(path)?;
-        if !file.metadata()?.is_file() {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        let mut content = Vec::new();
+        // Room for all of it and one byte, so that the end is seen without growing.
+        let room = usize::try_from(metadata.len().min(LARGEST)).unwrap_or_default() + 1;
+        let mut content = Vec::with_capacity(room.max(512));
         file.take(LARGEST + 1).read_to_end(&mut content)?;
         if content.len() as u64 > LARGEST {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "larger than 64 MiB"));
@@ -105,6 +108,9 @@ impl Root {
     /// # Errors
     /// Those of `open(2)` and `fstat(2)`.
     pub fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        if self.is_live() {
+            return path.metadata();
+        }
         self.open_with(path, OFlag::O_PATH)?.metadata()
     }
 
@@ -113,12 +119,15 @@ impl Root {
     /// # Errors
     /// Those of `open(2)` and `fstat(2)`.
     pub fn link_metadata(&self, path: &Path) -> io::Result<Metadata> {
+        if self.is_live() {
+            return path.symlink_metadata();
+        }
         self.open_with(path, OFlag::O_PATH | OFlag::O_NOFOLLOW)?.metadata()
     }
 
     /// Whether something is at `path`, following links.
     pub fn exists(&self, path: &Path) -> bool {
-        self.open_with(path, OFlag::O_PATH).is_ok()
+        self.metadata(path).is_ok()
     }
 
     /// The text of the symbolic link `path`.
@@ -126,6 +135,9 @@ impl Root {
     /// # Errors
     /// Those of `readlink(2)`; `EINVAL` where it is no link.
     pub fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        if self.is_live() {
+            return path.read_link();
+        }
         let link = self.open_with(path, OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
         Ok(nix::fcntl::readlinkat(&link, "")?.into())
     }

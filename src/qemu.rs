@@ -146,6 +146,7 @@ pub struct Inspector<'a> {
     groups: Vec<u32>,
     overflow_uid: Option<u32>,
     /// Where paths end, and whether the way there can be trusted.
+    directories: BTreeMap<PathBuf, Trust>,
     reached: BTreeMap<PathBuf, (PathBuf, Trust)>,
     files: BTreeMap<PathBuf, Result<Interpreter, String>>,
 }
@@ -161,7 +162,15 @@ impl<'a> Inspector<'a> {
             let text = std::fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap_or_default();
             text.trim().parse().unwrap_or(65534)
         });
-        Self { root, owners, groups, overflow_uid, reached: BTreeMap::new(), files: BTreeMap::new() }
+        Self {
+            root,
+            owners,
+            groups,
+            overflow_uid,
+            directories: BTreeMap::new(),
+            reached: BTreeMap::new(),
+            files: BTreeMap::new(),
+        }
     }
 
     /// The interpreter at `path`, or why there is none.
@@ -225,10 +234,7 @@ impl<'a> Inspector<'a> {
         if trust != Trust::Safe {
             return (directory, trust);
         }
-        let trust = match self.root.metadata(&directory) {
-            Ok(metadata) => self.judge(&directory, &metadata),
-            Err(e) => Trust::Unknown(format!("{}: {e}", directory.display())),
-        };
+        let trust = self.trust_of_directory(&directory);
         if trust != Trust::Safe {
             return (directory, trust);
         }
@@ -240,6 +246,18 @@ impl<'a> Inspector<'a> {
             Ok(target) => self.reach(&directory.join(target), links - 1),
             Err(_) => (directory.join(name), Trust::Safe),
         }
+    }
+
+    fn trust_of_directory(&mut self, directory: &Path) -> Trust {
+        if let Some(known) = self.directories.get(directory) {
+            return known.clone();
+        }
+        let trust = match self.root.metadata(directory) {
+            Ok(metadata) => self.judge(directory, &metadata),
+            Err(e) => Trust::Unknown(format!("{}: {e}", directory.display())),
+        };
+        self.directories.insert(directory.to_owned(), trust.clone());
+        trust
     }
 
     fn judge(&self, path: &Path, metadata: &Metadata) -> Trust {
