@@ -122,7 +122,7 @@ impl Entry {
     /// Whether this is `rule` as the kernel shows it, under whatever name.
     pub fn does_what(&self, rule: &Rule) -> bool {
         let same_pattern = matches!(&self.recognises, Recognises::Magic(pattern) if *pattern == rule.pattern);
-        same_pattern && self.interpreter == rule.interpreter && self.flags == rule.flags
+        same_pattern && self.interpreter.as_os_str() == rule.interpreter.as_os_str() && self.flags == rule.flags
     }
 }
 

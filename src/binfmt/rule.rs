@@ -90,19 +90,33 @@ impl Pattern {
     }
 }
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// Every byte as two hexadecimal digits behind `lead`.
+fn digits(bytes: &[u8], lead: &str) -> String {
+    let mut text = String::with_capacity(bytes.len() * (lead.len() + 2));
+    for byte in bytes {
+        text.push_str(lead);
+        text.extend([byte >> 4, byte & 15].map(|digit| char::from(DIGITS[usize::from(digit)])));
+    }
+    text
+}
+
+/// The byte that two hexadecimal digits stand for.
+fn byte_of(high: u8, low: u8) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    Some(digit(high)? << 4 | digit(low)?)
+}
+
+/// Every byte as two hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    digits(bytes, "")
 }
 
 /// Reads pairs of hexadecimal digits.
 pub(super) fn bytes_from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
     let mut pairs = text.as_bytes().chunks_exact(2);
-    let bytes = pairs.by_ref().map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect();
+    let bytes = pairs.by_ref().map(|pair| byte_of(pair[0], pair[1])).collect();
     if pairs.remainder().is_empty() { bytes } else { None }
 }
 
@@ -182,10 +196,9 @@ pub fn parse_bytes(text: &str) -> Result<Vec<u8>, String> {
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
         if first == b'\\' {
-            let [b'x', digits @ ..] = tail else { return Err(text.to_owned()) };
-            let byte = digits.get(..2).and_then(|pair| std::str::from_utf8(pair).ok()).and_then(bytes_from_hex);
-            bytes.extend(byte.ok_or_else(|| text.to_owned())?);
-            rest = &digits[2..];
+            let [b'x', high, low, after @ ..] = tail else { return Err(text.to_owned()) };
+            bytes.push(byte_of(*high, *low).ok_or_else(|| text.to_owned())?);
+            rest = after;
         } else {
             bytes.push(first);
             rest = tail;
@@ -196,11 +209,7 @@ pub fn parse_bytes(text: &str) -> Result<Vec<u8>, String> {
 
 /// Every byte as `\xNN`, which [`parse_bytes`] reads again.
 pub fn escape_bytes(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 4), |mut text, byte| {
-        let _ = write!(text, "\\x{byte:02x}");
-        text
-    })
+    digits(bytes, "\\x")
 }
 
 impl Rule {
@@ -269,9 +278,12 @@ impl Rule {
         if !path.starts_with('/') || path.chars().any(|c| c.is_control() || c == ':') {
             return Err(RuleError::Interpreter(self.interpreter.display().to_string()));
         }
-        match self.to_string().len() {
-            length if length > MAX_REGISTER_LENGTH => Err(RuleError::TooLong(length)),
-            _ => Ok(()),
+        // Short of the limit by far, it need not be written to be counted: four characters a byte,
+        // and flags, offset and separators below fifty.
+        let about = self.name.len() + path.len() + 4 * (magic.len() + mask.len()) + 50;
+        match about > MAX_REGISTER_LENGTH && self.to_string().len() > MAX_REGISTER_LENGTH {
+            true => Err(RuleError::TooLong(self.to_string().len())),
+            false => Ok(()),
         }
     }
 
