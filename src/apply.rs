@@ -206,8 +206,10 @@ impl Run<'_> {
             }
             Action::Restore { rule } => self.register(rule, Manner::New).map(drop),
             Action::Retire { name, restore } => {
-                match restore {
-                    Some(rule) => drop(self.register(rule, Manner::Exchange)?),
+                match restore.as_ref().map(|rule| self.register(rule, Manner::Exchange)) {
+                    // What it had replaced cannot be had back: its interpreter is gone.
+                    Some(Err(e)) if e.kind() == io::ErrorKind::NotFound => self.registry.remove(name)?,
+                    Some(restored) => drop(restored?),
                     None => self.registry.remove(name)?,
                 }
                 self.registrations.entries.remove(name);

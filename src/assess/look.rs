@@ -221,14 +221,15 @@ pub fn boot_table(snapshot: &Snapshot) -> Vec<Entry> {
     boot_table_of(snapshot, snapshot.fragments.iter().flat_map(|fragment| &fragment.content.rules))
 }
 
-/// Whether a good handler for `target` would be registered at boot, were `rule` all that the
-/// fragment `name` says.
+/// Whether `rule` would be the good handler for `target` after a boot, were it all that the fragment
+/// `name` says.
 pub fn would_work_at_boot<'a>(snapshot: &'a Snapshot, target: &Target, name: &str, rule: &'a Rule) -> bool {
     let others = snapshot.fragments.iter().filter(|fragment| fragment.name != name);
     let (before, after): (Vec<_>, Vec<_>) = others.partition(|fragment| fragment.name.as_str() < name);
     let rules_of = |fragments: Vec<&'a Fragment>| fragments.into_iter().flat_map(|fragment| &fragment.content.rules);
     let rules = rules_of(before).chain([rule]).chain(rules_of(after));
-    at_boot(snapshot, &boot_table_of(snapshot, rules), target).as_ref().is_some_and(Standing::is_good)
+    at_boot(snapshot, &boot_table_of(snapshot, rules), target)
+        .is_some_and(|boot| boot.is_good() && boot.entry.does_what(rule))
 }
 
 fn boot_table_of<'r>(snapshot: &Snapshot, rules: impl IntoIterator<Item = &'r Rule>) -> Vec<Entry> {
@@ -328,7 +329,8 @@ pub fn origin_of(snapshot: &Snapshot, entry: &Entry) -> Origin {
         return Origin::Ours;
     }
     let makes = |rule: &&Rule| rule.name == entry.name && entry.does_what(rule);
-    for fragment in &snapshot.fragments {
+    // Of two that make the same one, the later is the one that did.
+    for fragment in snapshot.fragments.iter().rev() {
         if fragment.content.rules.iter().any(|rule| makes(&rule)) {
             return match () {
                 () if fragment.content.ours => Origin::Ours,

@@ -365,7 +365,8 @@ fn plan_entry(snapshot: &Snapshot, look: &Look<'_>, desired: Result<&Rule, &Unme
     let why = super::checks::why_not_working(look);
     let same = |entry: &Entry| !entry.enabled && entry.does_what(desired) && entry.name == desired.name;
     // A disabled entry may hold another file than the one on disk; only our record can tell.
-    if let Some(entry) = look.disabled.filter(|entry| same(entry) && is_current(snapshot, target, entry)) {
+    let disabled = table.and_then(|table| table.entry(&desired.name)).filter(|_| look.disabled.is_some());
+    if let Some(entry) = disabled.filter(|entry| same(entry) && is_current(snapshot, target, entry)) {
         plan.push(subject, Action::Enable { name: entry.name.clone() }, why);
         return;
     }
@@ -374,7 +375,7 @@ fn plan_entry(snapshot: &Snapshot, look: &Look<'_>, desired: Result<&Rule, &Unme
         return;
     };
     if may_displace(snapshot, target, holder) {
-        let given_back = holder.rule().filter(|rule| rule != desired && !is_ours(snapshot, holder));
+        let given_back = holder.rule().filter(|_| !is_ours(snapshot, holder));
         let displaced = given_back.or_else(|| displaced_before(snapshot, &holder.name));
         plan.push(subject, Action::Register { rule: desired.clone(), manner: Manner::Exchange, displaced }, why);
         return;
@@ -486,12 +487,21 @@ fn restored_at_boot(look: &Look<'_>, take_over: bool) -> bool {
     (boot.is_good() && !mended) || left_alone
 }
 
-/// The rule of the distribution's own fragment of that name, whether ours overrides it or not.
+/// The rule of the distribution's own fragment of that name, whether ours overrides it or not; none
+/// where the administrator's does.
 fn vendors_rule(fragment: Option<&Fragment>) -> Option<Rule> {
     let fragment = fragment?;
     let overridden = fragment.overridden.iter().map(|o| &o.content);
+    if !fragment.is_vendors() && !fragment.content.ours {
+        return None;
+    }
     let own = fragment.is_vendors().then_some(&fragment.content);
     own.into_iter().chain(overridden).find_map(|content| content.rules.first().cloned())
+}
+
+/// Whether the kernel would not take `rule`, since its interpreter is known to be gone.
+fn is_hopeless(snapshot: &Snapshot, rule: &Rule) -> bool {
+    rule.flags.fix_binary && snapshot.interpreters.get(&rule.interpreter).is_some_and(Result::is_err)
 }
 
 /// Takes back what is ours and no longer wanted.
@@ -507,7 +517,7 @@ fn plan_leftovers(snapshot: &Snapshot, looks: &[Look<'_>], wish: &Wish, kernel: 
         plan.push(None, Action::RemoveFragment { path: fragment.path.clone() }, why);
         let restore = vendors_rule(Some(fragment));
         let held = snapshot.kernel.table().is_some_and(|table| table.entry(name).is_some());
-        if let Some(rule) = restore.filter(|_| kernel && !held) {
+        if let Some(rule) = restore.filter(|rule| kernel && !held && !is_hopeless(snapshot, rule)) {
             let why = "the distribution's own handler, which ours had overridden";
             plan.push(None, Action::Restore { rule }, why);
         }
@@ -522,11 +532,12 @@ fn plan_leftovers(snapshot: &Snapshot, looks: &[Look<'_>], wish: &Wish, kernel: 
         }
         let fragment = snapshot.fragments.iter().find(|f| f.name == format!("{}.conf", entry.name));
         let vendors = vendors_rule(fragment);
+        let displaced = displaced_before(snapshot, &entry.name);
         // What the distribution would have registered itself is not taken away.
-        if vendors.as_ref().is_some_and(|rule| entry.enabled && entry.does_what(rule)) {
+        if displaced.is_none() && vendors.as_ref().is_some_and(|rule| entry.enabled && entry.does_what(rule)) {
             continue;
         }
-        let restore = displaced_before(snapshot, &entry.name).or(vendors);
+        let restore = displaced.or(vendors).filter(|rule| !is_hopeless(snapshot, rule));
         plan.push(None, Action::Retire { name: entry.name.clone(), restore }, why);
     }
 }

@@ -125,6 +125,8 @@ impl Model {
         let plan = assess(&self.host.0, wish).plan;
         for step in &plan.steps {
             self.check(&step.action)?;
+        }
+        for step in &plan.steps {
             if let Err(e) = self.carry_out(&step.action) {
                 return Err(TestCaseError::fail(format!("{e} in {step:#?}\nof {:#?}", plan.steps)));
             }
@@ -216,9 +218,10 @@ prop_compose! {
         for (inode, (rule, enabled, recorded)) in (1..).zip(entries) {
             // The kernel has one of each name, and takes none with F whose interpreter is not there;
             // it may have gone since.
-            if host.table().entry(&rule.name).is_none() {
+            // Nobody else uses a stand-in's name, and ours are for programs of both kinds.
+            let odd = rule.name == "persist-x86_64" && (rule.pattern.mask[16] != 0xfe || rule.pattern.magic[18] != 0x3e);
+            if host.table().entry(&rule.name).is_none() && !odd {
                 host.entry(rule.clone(), inode).enabled = enabled;
-                // A stand-in's name is nobody else's.
                 let recorded = recorded.or((rule.name == "persist-x86_64").then_some(true));
                 let recorded = recorded.filter(|_| rule.name.ends_with("-x86_64") && rule.pattern.mask[16] == 0xfe);
                 if let Some(current) = recorded {
@@ -259,7 +262,7 @@ fn others_register(host: &Host, name: &str) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// A plan mends what it can at once: after it nothing is left to do, and a target either works
     /// or is told to be out of reach. Programs that could be started before can be started at every
@@ -289,11 +292,14 @@ proptest! {
         let others = foreign(&host);
         let mut model = Model::new(host);
         let applied = model.apply(&wish(take_over))?;
+        // What our fragment says as well could have come from it, at the boot before.
+        let fragments = model.host.0.fragments.iter().filter(|f| f.content.ours);
+        let written: Vec<_> = fragments.flat_map(|f| f.content.rules.clone()).collect();
         model.host.0.targets.clear();
         let removed = model.apply(&wish(false))?;
         let left = foreign(&model.host);
         let story = format!("{:#?}\nthen {:#?}\non {}", applied.steps, removed.steps, before);
-        for rule in &others {
+        for rule in others.iter().filter(|rule| !written.contains(rule)) {
             // What could not be registered again is covered, and never taken away.
             prop_assert!(left.contains(rule), "{} is gone after {}", rule, story);
         }
