@@ -186,7 +186,7 @@ fn interrupted_it_ends_at_once_and_removes_what_it_made() {
     host.register(&debian());
     fake_docker(&host, "run) echo $$ >/run/runs; sleep 600;;");
     let script = "qemu-persist selftest --runtime docker & pid=$!
-        while ! test -s /run/runs; do sleep 0.1; done
+        n=0; while ! test -s /run/runs; do sleep 0.1; n=$((n + 1)); test $n -lt 300 || exit 1; done
         kill -INT $pid; code=0; wait $pid || code=$?; echo $code
         if kill -0 $(cat /run/runs) 2>/dev/null; then echo the engine still runs; fi
         grep -c ^rmi /run/calls";

@@ -4,13 +4,13 @@
 //!
 //! The user namespace maps every user to itself, since engines need more than one; that takes
 //! root. What engines and the product keep is in memory, and all of it ends with the first process,
-//! which is killed when the host is dropped, whatever became of the test.
+//! which ends with the test, whatever became of that.
 
 #![allow(dead_code, unreachable_pub, reason = "a module of several test programs, each of which uses a part of it")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -31,6 +31,8 @@ pub struct Host {
     holder: Child,
     /// The number of the first process inside, as it is outside.
     init: u32,
+    /// What the first process reads: it ends with this one, however this one ends.
+    _stdin: Option<ChildStdin>,
 }
 
 /// What a program inside did.
@@ -98,7 +100,7 @@ impl Host {
             echo '[engine]\nruntime = \"runc\"\n[containers]\ndefault_ulimits = [\"nofile=1024:4096\", \"nproc=1000:1000\"]' >/run/containers.conf
             echo '{}' >/run/daemon.json
             echo ready
-            exec sleep 100000";
+            exec cat >/dev/null";
         let inner = "read _ && exec unshare --mount --net --ipc --uts --pid --fork --kill-child /bin/sh -ec \"$0\"";
         let mut holder = Command::new("unshare")
             .args(["--user", "/bin/sh", "-c", inner, script])
@@ -113,7 +115,12 @@ impl Host {
             && ["uid_map", "gid_map"]
                 .iter()
                 .all(|map| std::fs::write(format!("/proc/{}/{map}", holder.id()), "0 0 65536").is_ok());
-        let _ = holder.stdin.take().expect("a pipe").write_all(if mapped { b"\n" } else { b"" });
+        let mut stdin = holder.stdin.take();
+        if mapped {
+            let _ = stdin.as_mut().expect("a pipe").write_all(b"\n");
+        } else {
+            stdin = None;
+        }
         let mut line = String::new();
         BufReader::new(holder.stdout.take().expect("a pipe")).read_line(&mut line).map_err(|e| e.to_string())?;
         if line != "ready\n" {
@@ -122,7 +129,7 @@ impl Host {
             return Err(format!("no namespaces for engines: {}", String::from_utf8_lossy(&output.stderr).trim()));
         }
         let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.id())).expect("children");
-        let host = Self { holder, init: children.trim().parse().expect("one child") };
+        let host = Self { holder, init: children.trim().parse().expect("one child"), _stdin: stdin };
         host.write("/run/qemu-persist/config.toml", &format!("platforms = [\"linux/{}\"]\n", FOREIGN.0));
         Ok(host)
     }
