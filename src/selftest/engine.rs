@@ -13,7 +13,7 @@ use super::image::{self, engine_platform};
 use super::judge::{Judgement, Observation, Verdict, has_answered, judge};
 use super::probes;
 use super::saying::{error_line, one_line};
-use super::sight::{self, Sighting};
+use super::sight::{self, Sighting, Unseen};
 use super::token::{CONTAINER_PREFIX, LABEL, REPOSITORY, Token};
 use crate::host::command::{self, Ending, Output, Talk};
 use crate::host::engines::{self, Kind, State};
@@ -119,7 +119,7 @@ impl Engine {
         }
         run.extend([token.image(), token.nonce.clone()]);
         let mut talk = Talk::start(&self.program, &run)?;
-        let mut sighting = Sighting::NotSeen("it gave no answer".into());
+        let mut sighting = Sighting::NotSeen(Unseen::TooSoon);
         let conversation = async {
             if talk.until(|output, _| has_answered(output, &token.nonce)).await {
                 sighting = self.look(&name, &token.nonce, limit).await;
@@ -140,10 +140,10 @@ impl Engine {
         match self.ask(&inspect, limit.min(SHORT)).await {
             Ok(output) if output.succeeded() => match one_line(&output.stdout).parse() {
                 Ok(pid) if pid > 0 => sight::look(pid, nonce),
-                _ => Sighting::NotSeen("the engine does not say which process it is".into()),
+                _ => Sighting::NotSeen(Unseen::Other("the engine does not say which process it is".into())),
             },
-            Ok(output) => Sighting::NotSeen(error_line(&output.stderr)),
-            Err(e) => Sighting::NotSeen(e.to_string()),
+            Ok(output) => Sighting::NotSeen(Unseen::Other(error_line(&output.stderr))),
+            Err(e) => Sighting::NotSeen(Unseen::Other(e.to_string())),
         }
     }
 

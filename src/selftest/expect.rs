@@ -51,6 +51,8 @@ impl Handler {
 pub struct Expectation {
     /// The platform.
     pub platform: &'static Platform,
+    /// What `uname -m` says on this host.
+    pub host: String,
     /// The handler by which it has to run.
     pub handler: Handler,
 }
@@ -81,6 +83,6 @@ impl Expectation {
                 ),
             },
         };
-        Self { platform, handler }
+        Self { platform, host: snapshot.facts.machine.clone(), handler }
     }
 }

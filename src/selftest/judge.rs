@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::expect::{Expectation, Handler};
 use super::probes::{self, AnswerError};
-use super::sight::{Exe, Sighting};
+use super::sight::{Exe, Sighting, Unseen};
 use crate::host::command::{Ending, Output};
 
 /// What a run of one container shows.
@@ -94,6 +94,7 @@ pub fn judge(expectation: &Expectation, observation: &Observation) -> Judgement 
         Some(machine) if machine != platform.uname => {
             let ran = match &observation.sighting {
                 Sighting::Seen(exe) if is_native(exe, &expectation.handler) => "it ran natively and ",
+                _ if *machine == expectation.host => "it ran natively and ",
                 _ => "it ",
             };
             return Judgement::fail(
@@ -107,17 +108,24 @@ pub fn judge(expectation: &Expectation, observation: &Observation) -> Judgement 
         return no_answer(expectation, observation);
     }
     match &observation.sighting {
-        Sighting::NotSeen(why) => Judgement::new(
-            Verdict::Unseen,
-            format!("the answer is right, but which interpreter gave it was not seen: {why}"),
-            if nix::unistd::geteuid().is_root() {
-                "Use an engine that runs its containers on this machine, or `--runtime builtin`."
-            } else {
-                "Run it with sudo for a proof."
-            },
-        ),
+        Sighting::NotSeen(why) => not_seen(why, observation.asks_machine),
         Sighting::Seen(exe) => by_interpreter(exe, expectation),
     }
+}
+
+fn not_seen(why: &Unseen, asks_machine: bool) -> Judgement {
+    let (why, advice) = match why {
+        Unseen::NotAllowed => ("only root may look at its process".to_owned(), "Run it with sudo for a proof."),
+        Unseen::Elsewhere => (
+            "the engine's containers do not run on this machine itself".to_owned(),
+            "Use an engine that runs them here, or `--runtime builtin`.",
+        ),
+        Unseen::TooSoon if asks_machine => ("it was over too soon".to_owned(), "Run it again."),
+        Unseen::TooSoon => ("it was over too soon".to_owned(), "Run a command that lasts longer, such as `sleep 1`."),
+        Unseen::Other(why) => (why.clone(), "Run it again, or by `--runtime builtin`."),
+    };
+    let well = if asks_machine { "the answer is right" } else { "the command succeeded" };
+    Judgement::new(Verdict::Unseen, format!("{well}, but by what it was run was not seen: {why}"), advice)
 }
 
 fn is_native(exe: &Exe, handler: &Handler) -> bool {
@@ -274,7 +282,7 @@ mod tests {
 
     #[test]
     fn only_the_right_answer_through_the_right_file_passes() {
-        let ok = || Sighting::NotSeen("x".into());
+        let ok = || Sighting::NotSeen(Unseen::TooSoon);
         let q = "/usr/bin/qemu";
         let right = Some("aarch64");
         let done = Ending::Exit(0);
@@ -290,6 +298,7 @@ mod tests {
             (wins(true, Err("gone".into())), right, seen(q, 8, true, false), done, "", Verdict::Fail, "not there"),
             (wins(true, Ok(identity(7))), right, seen(q, 7, false, false), Ending::Exit(1), "", Verdict::Fail, "status 1"),
             (wins(true, Ok(identity(7))), Some("x86_64"), seen("/probe", 8, false, true), done, "", Verdict::Fail, "natively and said x86_64"),
+            (wins(true, Ok(identity(7))), Some("x86_64"), ok(), done, "", Verdict::Fail, "natively and said x86_64"),
             (wins(true, Ok(identity(7))), Some("armv7l"), seen(q, 7, false, false), done, "", Verdict::Fail, "has to say aarch64"),
             (wins(true, Ok(identity(7))), None, ok(), Ending::TimedOut, "", Verdict::Fail, "in time"),
             (wins(true, Ok(identity(7))), None, ok(), Ending::Exit(125), "no cgroup", Verdict::Fail, "could not be started: no cgroup"),
@@ -305,7 +314,8 @@ mod tests {
             (Handler::Unknown("no".into()), right, seen(q, 7, false, false), done, "", Verdict::Unknown, "cannot be read"),
         ];
         for (handler, machine, sighting, ending, said, verdict, reason) in rows {
-            let expectation = Expectation { platform: Platform::named("arm64").unwrap(), handler };
+            let platform = Platform::named("arm64").unwrap();
+            let expectation = Expectation { platform, host: "x86_64".into(), handler };
             let machine = machine.map(str::to_owned);
             let observation = Observation { machine, asks_machine: true, sighting, ending, said: said.into() };
             let judgement = judge(&expectation, &observation);

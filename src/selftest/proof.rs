@@ -128,7 +128,7 @@ mod tests {
             platform,
             expected: platform.uname,
             handler: Some("q".into()),
-            expectation: Expectation { platform, handler },
+            expectation: Expectation { platform, host: "x86_64".into(), handler },
             results: results.iter().map(result).collect(),
         }
     }

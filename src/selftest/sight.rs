@@ -20,7 +20,20 @@ pub enum Sighting {
     /// The file that it runs.
     Seen(Exe),
     /// It could not be looked at, and why.
-    NotSeen(String),
+    NotSeen(Unseen),
+}
+
+/// Why a process was not seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unseen {
+    /// This user may not look at it.
+    NotAllowed,
+    /// It is none of this machine's.
+    Elsewhere,
+    /// It was over too soon.
+    TooSoon,
+    /// Something else, in a few words.
+    Other(String),
 }
 
 /// The file that a process runs.
@@ -51,21 +64,19 @@ fn carries(pid: u32, nonce: &str) -> io::Result<bool> {
 pub fn look(pid: u32, nonce: &str) -> Sighting {
     match carries(pid, nonce) {
         Ok(true) => {}
-        Ok(false) => return Sighting::NotSeen("the engine's containers run on another machine".into()),
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Sighting::NotSeen(NOT_ROOT.into()),
+        Ok(false) => return Sighting::NotSeen(Unseen::Elsewhere),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Sighting::NotSeen(Unseen::NotAllowed),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            return Sighting::NotSeen("the container's process is not to be seen here".into());
+            return Sighting::NotSeen(Unseen::Elsewhere);
         }
-        Err(e) => return Sighting::NotSeen(format!("/proc/{pid}: {e}")),
+        Err(e) => return Sighting::NotSeen(Unseen::Other(format!("/proc/{pid}: {e}"))),
     }
     match exe(pid) {
         Ok(exe) => Sighting::Seen(exe),
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Sighting::NotSeen(NOT_ROOT.into()),
-        Err(e) => Sighting::NotSeen(format!("/proc/{pid}/exe: {e}")),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Sighting::NotSeen(Unseen::NotAllowed),
+        Err(e) => Sighting::NotSeen(Unseen::Other(format!("/proc/{pid}/exe: {e}"))),
     }
 }
-
-const NOT_ROOT: &str = "only root may look at the container's process";
 
 /// The file that process `pid` runs.
 ///
@@ -110,6 +121,6 @@ mod tests {
         let Sighting::Seen(exe) = right else { panic!("{right:?}") };
         assert!(exe.deleted && !exe.inside && exe.identity.is_same(&before));
         assert_eq!(exe.path, program);
-        assert!(matches!(wrong, Sighting::NotSeen(_)), "{wrong:?}");
+        assert_eq!(wrong, Sighting::NotSeen(Unseen::Elsewhere));
     }
 }

@@ -16,7 +16,7 @@ use super::expect::{Expectation, Handler};
 use super::image::engine_platform;
 use super::judge::{Judgement, Observation, Verdict, judge};
 use super::saying::{error_line, one_line};
-use super::sight::{self, Exe, Sighting};
+use super::sight::{self, Exe, Sighting, Unseen};
 use super::token::{LABEL, Token};
 use crate::host::command::{Output, Talk};
 use crate::platform::Platform;
@@ -163,7 +163,8 @@ impl Engine {
         loop {
             let (sighting, output) = self.run_watched(&run, &token.nonce, limit).await?;
             tries -= 1;
-            if tries == 0 || !output.succeeded() || matches!(sighting, Sighting::Seen(_)) {
+            let right = one_line(&output.stdout) == expectation.platform.uname;
+            if tries == 0 || !right || matches!(sighting, Sighting::Seen(_)) {
                 return Ok(conclude(expectation, image, sighting, &output));
             }
         }
@@ -187,8 +188,8 @@ impl Engine {
         };
         let ended = timeout(limit, conversation).await;
         let output = talk.conclude(ended.ok()).await?;
-        let not_seen = || Sighting::NotSeen("it was over before it could be looked at".into());
-        Ok((seen.map_or_else(not_seen, Sighting::Seen), output))
+        let not_seen = Sighting::NotSeen(Unseen::TooSoon);
+        Ok((seen.map_or(not_seen, Sighting::Seen), output))
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::expect::Expectation;
 use super::judge::{Judgement, Observation, Verdict, has_answered, judge};
 use super::saying::one_line;
-use super::sight::{self, Sighting};
+use super::sight::{self, Sighting, Unseen};
 use crate::host::command::{Ending, Output, Talk};
 use crate::platform::Platform;
 
@@ -53,7 +53,7 @@ pub async fn run(expectation: &Expectation, nonce: &str, limit: Duration) -> std
     let arguments = [VERB.to_owned(), expectation.platform.oci.to_owned(), nonce.to_owned()];
     let mut talk = Talk::start(Path::new("/proc/self/exe"), &arguments)?;
     let answered = |output: &[u8], said: &[u8]| pid_in(said).is_some() && has_answered(output, nonce);
-    let mut sighting = Sighting::NotSeen("it gave no answer".into());
+    let mut sighting = Sighting::NotSeen(Unseen::TooSoon);
     let conversation = async {
         if talk.until(answered).await {
             if let Some(pid) = pid_in(talk.complaints()) {
