@@ -310,9 +310,7 @@ fn vet_interpreter(snapshot: &Snapshot, target: &Target, interpreter: &Interpret
         defects.push(Defect::InterpreterWrongMachine("it has no permission to be executed".to_owned()));
     }
     let emulates = qemu::target_of(&interpreter.resolved).or_else(|| qemu::target_of(&interpreter.path));
-    if let (Some(platform), Some(emulates)) = (target.platform, emulates)
-        && platform.qemu != emulates
-    {
+    if let Some((platform, emulates)) = target.platform.zip(emulates).filter(|(p, emulates)| p.qemu != *emulates) {
         defects.push(Defect::InterpreterWrongMachine(format!("it is QEMU for {emulates}, not for {}", platform.qemu)));
     }
     match &interpreter.trust {
