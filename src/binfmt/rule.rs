@@ -281,10 +281,8 @@ impl Rule {
         // Short of the limit by far, it need not be written to be counted: four characters a byte,
         // and flags, offset and separators below fifty.
         let about = self.name.len() + path.len() + 4 * (magic.len() + mask.len()) + 50;
-        match about > MAX_REGISTER_LENGTH && self.to_string().len() > MAX_REGISTER_LENGTH {
-            true => Err(RuleError::TooLong(self.to_string().len())),
-            false => Ok(()),
-        }
+        let length = if about > MAX_REGISTER_LENGTH { self.to_string().len() } else { about };
+        if length > MAX_REGISTER_LENGTH { Err(RuleError::TooLong(length)) } else { Ok(()) }
     }
 
     /// The same rule under another name.

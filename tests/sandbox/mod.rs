@@ -118,7 +118,7 @@ impl Sandbox {
             cd /
             umount -l old
             echo ready
-            exec sleep 100000",
+            exec cat",
             root = root.display(),
         );
         let mut command = if drop_root {
@@ -131,7 +131,8 @@ impl Sandbox {
         };
         command.args(["--user", "--map-root-user", "--mount", "--pid", "--net", "--ipc", "--uts"]);
         command.args(["--fork", "--kill-child", "/bin/busybox", "sh", "-c", &script]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // The first process inside ends when this process does, however that ends.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut holder = command.spawn().map_err(|e| format!("unshare: {e}"))?;
         let mut line = String::new();
         let mut lines = BufReader::new(holder.stdout.take().expect("a pipe"));

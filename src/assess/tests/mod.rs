@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Judging and planning, on snapshots that are made up.
 
+#![allow(clippy::type_complexity, clippy::needless_pass_by_value, reason = "tables of tests")]
+
 mod findings;
 mod plans;
 mod proofs;
