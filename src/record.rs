@@ -85,7 +85,7 @@ mod optional_rule_text {
 
     use crate::binfmt::rule::Rule;
 
-    #[expect(clippy::ref_option, reason = "serde calls it so")]
+    #[expect(clippy::ref_option, reason = "the form that serde calls")]
     pub(super) fn serialize<S: Serializer>(rule: &Option<Rule>, serializer: S) -> Result<S::Ok, S::Error> {
         rule.as_ref().map(ToString::to_string).serialize(serializer)
     }

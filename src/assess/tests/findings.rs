@@ -48,7 +48,7 @@ const HOST_ROWS: &[Row] = &[
         "a handler for the kernel's own programs",
         || {
             with(|h| {
-                h.entry(rule_for("arm64", "oops", QEMU, "F"), 8);
+                h.entry(&rule_for("arm64", "oops", QEMU, "F"), 8);
             })
         },
         &[("native-captured", Critical)],
@@ -58,7 +58,7 @@ const HOST_ROWS: &[Row] = &[
         || {
             with(|h| {
                 h.0.facts.userland = Some(platform("arm"));
-                h.entry(rule_for("arm", "qemu-arm", QEMU, "F"), 8);
+                h.entry(&rule_for("arm", "qemu-arm", QEMU, "F"), 8);
             })
         },
         &[("native-captured", Critical), ("userland-mismatch", Warning)],
@@ -67,7 +67,7 @@ const HOST_ROWS: &[Row] = &[
         "a handler for 32-bit programs",
         || {
             with(|h| {
-                h.entry(rule_for("arm", "qemu-arm", QEMU, "F"), 8);
+                h.entry(&rule_for("arm", "qemu-arm", QEMU, "F"), 8);
             })
         },
         &[("native-captured", Warning)],
@@ -76,7 +76,7 @@ const HOST_ROWS: &[Row] = &[
         "one that is disabled",
         || {
             with(|h| {
-                h.entry(rule_for("arm64", "oops", QEMU, "F"), 8).enabled = false;
+                h.entry(&rule_for("arm64", "oops", QEMU, "F"), 8).enabled = false;
             })
         },
         &[],
@@ -205,7 +205,7 @@ const TARGET_ROWS: &[Row] = &[
         "only position-independent programs",
         || {
             with(|h| {
-                h.replace(half("qemu-x86_64", QEMU, 3));
+                h.replace(&half("qemu-x86_64", QEMU, 3));
             })
         },
         &[("not-registered", Critical)],
@@ -214,7 +214,7 @@ const TARGET_ROWS: &[Row] = &[
         "two halves, both good",
         || {
             with(|h| {
-                h.replace(half("one", QEMU, 2)).entry(half("two", QEMU, 3), 9);
+                h.replace(&half("one", QEMU, 2)).entry(&half("two", QEMU, 3), 9);
             })
         },
         &[UNPROVEN],
@@ -224,7 +224,7 @@ const TARGET_ROWS: &[Row] = &[
         || {
             with(|h| {
                 add_bad_interpreters(h);
-                h.replace(half("one", QEMU, 2)).entry(half("two", "/opt/dynamic", 3), 9);
+                h.replace(&half("one", QEMU, 2)).entry(&half("two", "/opt/dynamic", 3), 9);
             })
         },
         &[("interpreter-dynamic", Critical)],
@@ -233,7 +233,7 @@ const TARGET_ROWS: &[Row] = &[
         "half of it shadowed",
         || {
             with(|h| {
-                h.entry(half("newer", QEMU_P, 3), 9);
+                h.entry(&half("newer", QEMU_P, 3), 9);
             })
         },
         &[("shadowed", Critical), ("wrong-flags", Critical)],
@@ -252,7 +252,7 @@ const TARGET_ROWS: &[Row] = &[
         "shadowed",
         || {
             with(|h| {
-                h.entry(rule("newer", QEMU, "O"), 9);
+                h.entry(&rule("newer", QEMU, "O"), 9);
             })
         },
         &[("shadowed", Critical), ("no-fix-binary", Critical)],
@@ -262,7 +262,7 @@ const TARGET_ROWS: &[Row] = &[
         || {
             with(|h| {
                 add_bad_interpreters(h);
-                h.replace(rule("box64", "/usr/bin/box64", ""));
+                h.replace(&rule("box64", "/usr/bin/box64", ""));
             })
         },
         &[("other-translator", Critical)],
@@ -271,7 +271,7 @@ const TARGET_ROWS: &[Row] = &[
         "FEX",
         || {
             with(|h| {
-                h.install("/usr/bin/FEXInterpreter").replace(rule("FEX-x86_64", "/usr/bin/FEXInterpreter", "POCF"));
+                h.install("/usr/bin/FEXInterpreter").replace(&rule("FEX-x86_64", "/usr/bin/FEXInterpreter", "POCF"));
             })
         },
         &[("other-translator", Warning)],
@@ -280,7 +280,7 @@ const TARGET_ROWS: &[Row] = &[
         "no F",
         || {
             with(|h| {
-                h.replace(rule("qemu-x86_64", QEMU, "O"));
+                h.replace(&rule("qemu-x86_64", QEMU, "O"));
             })
         },
         &[("no-fix-binary", Critical)],
@@ -290,7 +290,7 @@ const TARGET_ROWS: &[Row] = &[
         || {
             with(|h| {
                 add_bad_interpreters(h);
-                h.replace(rule("qemu-x86_64", "/opt/gone", "O"));
+                h.replace(&rule("qemu-x86_64", "/opt/gone", "O"));
             })
         },
         &[("no-fix-binary", Critical), ("interpreter-missing", Critical)],
@@ -300,7 +300,7 @@ const TARGET_ROWS: &[Row] = &[
         || {
             with(|h| {
                 add_bad_interpreters(h);
-                h.replace(rule("qemu-x86_64", "/opt/gone", "OF"));
+                h.replace(&rule("qemu-x86_64", "/opt/gone", "OF"));
             })
         },
         &[("interpreter-deleted", Warning)],
@@ -328,7 +328,7 @@ const TARGET_ROWS: &[Row] = &[
         || {
             with(|h| {
                 add_bad_interpreters(h);
-                h.replace(rule("qemu-x86_64", "/opt/dynamic", "OF"));
+                h.replace(&rule("qemu-x86_64", "/opt/dynamic", "OF"));
             })
         },
         &[("interpreter-dynamic", Critical)],
@@ -338,7 +338,7 @@ const TARGET_ROWS: &[Row] = &[
         || {
             with(|h| {
                 add_bad_interpreters(h);
-                h.replace(rule("qemu-x86_64", "/opt/foreign", "OF"));
+                h.replace(&rule("qemu-x86_64", "/opt/foreign", "OF"));
             })
         },
         &[("interpreter-wrong-machine", Critical)],
@@ -347,7 +347,7 @@ const TARGET_ROWS: &[Row] = &[
         "for another platform",
         || {
             with(|h| {
-                h.install("/usr/bin/qemu-arm-static").replace(rule("qemu-x86_64", "/usr/bin/qemu-arm-static", "OF"));
+                h.install("/usr/bin/qemu-arm-static").replace(&rule("qemu-x86_64", "/usr/bin/qemu-arm-static", "OF"));
             })
         },
         &[("interpreter-wrong-machine", Critical)],
@@ -401,7 +401,7 @@ const TARGET_ROWS: &[Row] = &[
         "no P",
         || {
             with(|h| {
-                h.replace(rule("qemu-x86_64", QEMU_P, "OF"));
+                h.replace(&rule("qemu-x86_64", QEMU_P, "OF"));
             })
         },
         &[("wrong-flags", Critical)],
@@ -410,7 +410,7 @@ const TARGET_ROWS: &[Row] = &[
         "C",
         || {
             with(|h| {
-                h.replace(rule("qemu-x86_64", QEMU_P, "POCF")).0.proofs.clear();
+                h.replace(&rule("qemu-x86_64", QEMU_P, "POCF")).0.proofs.clear();
             })
         },
         &[("credentials-flag", Warning), UNPROVEN],
@@ -419,7 +419,7 @@ const TARGET_ROWS: &[Row] = &[
         "C, asked for",
         || {
             with(|h| {
-                h.replace(rule("qemu-x86_64", QEMU_P, "POCF")).0.config.credentials = true;
+                h.replace(&rule("qemu-x86_64", QEMU_P, "POCF")).0.config.credentials = true;
                 h.0.proofs.clear();
             })
         },
@@ -429,7 +429,7 @@ const TARGET_ROWS: &[Row] = &[
         "the name is another's",
         || {
             let mut host = Host::empty();
-            host.entry(rule_for("riscv64", "qemu-x86_64", QEMU, "F"), 9);
+            host.entry(&rule_for("riscv64", "qemu-x86_64", QEMU, "F"), 9);
             host
         },
         &[("not-registered", Critical), ("name-taken", Warning)],
@@ -439,8 +439,8 @@ const TARGET_ROWS: &[Row] = &[
         || {
             with(|h| {
                 h.table().entries.clear();
-                h.entry(rule("older", QEMU, "F"), 6);
-                h.entry(rule("qemu-x86_64", QEMU_P, "POF"), 7);
+                h.entry(&rule("older", QEMU, "F"), 6);
+                h.entry(&rule("qemu-x86_64", QEMU_P, "POF"), 7);
             })
         },
         &[("duplicate", Note)],
@@ -567,7 +567,7 @@ const TARGET_ROWS: &[Row] = &[
                 ..Config::default()
             };
             host.0.targets = Target::all(&host.0.config, &host.0.facts.native);
-            host.install("/opt/toy").add(fragment("/etc/binfmt.d/toy.conf", parse(&render(&toy)))).entry(toy, 7);
+            host.install("/opt/toy").add(fragment("/etc/binfmt.d/toy.conf", parse(&render(&toy)))).entry(&toy, 7);
             host.0.fragments.retain(|f| f.name == "toy.conf");
             host
         },
@@ -648,9 +648,9 @@ fn what_is_found_is_planned() {
 #[test]
 fn entries_by_extension_and_at_an_offset_are_no_concern() {
     let mut host = Host::healthy();
-    let entry = host.entry(rule("jar", "/usr/bin/jexec", ""), 9);
+    let entry = host.entry(&rule("jar", "/usr/bin/jexec", ""), 9);
     entry.recognises = Recognises::Extension("jar".into());
-    let entry = host.entry(rule("later", "/usr/bin/other", ""), 10);
+    let entry = host.entry(&rule("later", "/usr/bin/other", ""), 10);
     entry.recognises = Recognises::Magic(Pattern { offset: 200, magic: vec![1, 1], mask: vec![0xff, 0xff] });
     assert_eq!(host.ids(), Vec::<&str>::new());
 }

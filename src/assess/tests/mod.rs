@@ -168,7 +168,7 @@ impl Host {
             boot_seconds: NOW,
         });
         host.install(QEMU).install(QEMU_P).vendors("POF");
-        host.entry(rule("qemu-x86_64", QEMU_P, "POF"), 7);
+        host.entry(&rule("qemu-x86_64", QEMU_P, "POF"), 7);
         host
     }
 
@@ -196,15 +196,15 @@ impl Host {
     }
 
     /// Registers a rule, the newest of all.
-    fn entry(&mut self, rule: Rule, inode: u64) -> &mut Entry {
-        let entry = Entry { inode, ..Entry::of_rule(&rule) };
+    fn entry(&mut self, rule: &Rule, inode: u64) -> &mut Entry {
+        let entry = Entry { inode, ..Entry::of_rule(rule) };
         let entries = &mut self.table().entries;
         entries.insert(0, entry);
         &mut entries[0]
     }
 
     /// Puts a rule in the place of Debian's.
-    fn replace(&mut self, rule: Rule) -> &mut Self {
+    fn replace(&mut self, rule: &Rule) -> &mut Self {
         self.table().entries.clear();
         self.entry(rule, 7);
         self

@@ -51,7 +51,7 @@ impl Model {
         }
         self.next_inode += 1;
         let inode = self.next_inode;
-        self.host.entry(rule.clone(), inode);
+        self.host.entry(rule, inode);
         self.look();
         Ok(())
     }
@@ -221,7 +221,7 @@ prop_compose! {
             // Nobody else uses a stand-in's name, and ours are for programs of both kinds.
             let odd = rule.name == "persist-x86_64" && (rule.pattern.mask[16] != 0xfe || rule.pattern.magic[18] != 0x3e);
             if host.table().entry(&rule.name).is_none() && !odd {
-                host.entry(rule.clone(), inode).enabled = enabled;
+                host.entry(&rule, inode).enabled = enabled;
                 let recorded = recorded.or((rule.name == "persist-x86_64").then_some(true));
                 let recorded = recorded.filter(|_| rule.name.ends_with("-x86_64") && rule.pattern.mask[16] == 0xfe);
                 if let Some(current) = recorded {

@@ -4,6 +4,11 @@
 use super::*;
 use crate::assess::look::{Currency, Proven};
 
+/// What changes after a proof was made.
+type Change = fn(&mut Host, &mut Proof);
+/// What makes a host of its own out of a healthy one.
+type HostChange<'a> = dyn Fn(&mut Host) + 'a;
+
 fn proven(change: impl FnOnce(&mut Host, &mut Proof)) -> Proven {
     let mut host = Host::healthy();
     let mut proof = proof();
@@ -25,11 +30,11 @@ fn a_proof_counts_while_nothing_has_changed() {
 
 #[test]
 fn a_proof_is_void_for_each_thing_that_changed() {
-    let voids: [(&str, fn(&mut Host, &mut Proof)); 7] = [
+    let voids: [(&str, Change); 7] = [
         ("booted since", |_, proof| proof.boot_id = "another-boot".into()),
         ("another handler", |_, proof| proof.kernel_release = "6.1.0".into()),
         ("another handler", |host, _| {
-            host.replace(rule("qemu-x86_64", QEMU, "OF"));
+            host.replace(&rule("qemu-x86_64", QEMU, "OF"));
         }),
         ("could not be seen", |_, proof| proof.interpreter = None),
         ("replaced since", |host, proof| {
@@ -77,7 +82,7 @@ fn what_the_kernel_holds_is_judged_by_evidence_alone() {
         change(&mut host);
         host.assess().looks[0].winner.as_ref().unwrap().currency
     };
-    let cases: [(&str, &dyn Fn(&mut Host), Currency); 8] = [
+    let cases: [(&str, &HostChange<'_>, Currency); 8] = [
         ("no evidence", &|_| {}, Currency::Unknown),
         (
             "our record",
@@ -116,7 +121,7 @@ fn what_the_kernel_holds_is_judged_by_evidence_alone() {
         (
             "no F",
             &|h| {
-                h.replace(rule("qemu-x86_64", QEMU, "O"));
+                h.replace(&rule("qemu-x86_64", QEMU, "O"));
             },
             Currency::NotHeld,
         ),
