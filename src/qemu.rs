@@ -137,6 +137,9 @@ pub fn candidates(platform: &Platform) -> [PathBuf; 5] {
 /// As many links as the kernel follows (path_resolution(7)).
 const MOST_LINKS: usize = 40;
 
+/// Why nothing is known of an interpreter that is there, but that only others may look at.
+pub const UNREADABLE: &str = "it cannot be read by this user";
+
 /// Looks at interpreters, each file and directory once.
 pub struct Inspector<'a> {
     root: &'a Root,
@@ -285,7 +288,7 @@ impl<'a> Inspector<'a> {
 fn describe(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "it does not exist".to_owned(),
-        io::ErrorKind::PermissionDenied => "it cannot be read by this user".to_owned(),
+        io::ErrorKind::PermissionDenied => UNREADABLE.to_owned(),
         _ => error.to_string(),
     }
 }

@@ -285,6 +285,9 @@ pub fn vet(snapshot: &Snapshot, target: &Target, rule: &Rule) -> Vec<Defect> {
     }
     match snapshot.interpreters.get(&rule.interpreter) {
         Some(Ok(interpreter)) => vet_interpreter(snapshot, target, interpreter, &mut defects),
+        Some(Err(why)) if why == qemu::UNREADABLE => {
+            defects.push(Defect::InterpreterTrustUnknown(format!("{}: {why}", rule.interpreter.display())));
+        }
         Some(Err(why)) => defects.push(Defect::InterpreterMissing(why.clone())),
         None => defects.push(Defect::InterpreterTrustUnknown("it was not looked at".to_owned())),
     }
@@ -420,6 +423,9 @@ fn proven(snapshot: &Snapshot, target: &Target, winner: &Standing) -> Proven {
     }
     if proof.interpreter.is_none() {
         return void("the interpreter that ran it could not be seen");
+    }
+    if disk.is_none() {
+        return void("the interpreter cannot be looked at now");
     }
     if !same_file {
         return void("the interpreter has been replaced since");

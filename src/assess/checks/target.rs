@@ -232,9 +232,11 @@ pub fn describe_defect(
             format!("{}: whoever changes it runs inside everybody's containers", suspicion.why),
             format!("Make it root's: `sudo chown root:root {}`, {again}.", snapshot.outside(&suspicion.path).display()),
         ),
-        Defect::InterpreterTrustUnknown(why) => {
-            ("interpreter-unverified", why.clone(), "Ask on the host, outside of this user namespace.".to_owned())
-        }
+        Defect::InterpreterTrustUnknown(why) => (
+            "interpreter-unverified",
+            why.clone(),
+            "Ask as root, on the host itself: `sudo qemu-persist status`.".to_owned(),
+        ),
         Defect::WrongFlags => (
             "wrong-flags",
             format!("{shown} works only with the flag P, and is registered without"),

@@ -398,6 +398,17 @@ const TARGET_ROWS: &[Row] = &[
         &[("interpreter-unverified", Unknown)],
     ),
     (
+        "that this user may not read",
+        || {
+            with(|h| {
+                let unreadable = || Err(crate::qemu::UNREADABLE.to_owned());
+                h.0.interpreters.insert(QEMU.into(), unreadable());
+                h.0.interpreters.insert(QEMU_P.into(), unreadable());
+            })
+        },
+        &[("interpreter-unverified", Unknown), UNPROVEN],
+    ),
+    (
         "no P",
         || {
             with(|h| {
