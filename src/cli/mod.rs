@@ -19,6 +19,7 @@ use crate::config::ConfigError;
 use crate::files::Root;
 use crate::platform::Platform;
 use crate::report::Screen;
+use crate::selftest::builtin;
 use crate::snapshot::Snapshot;
 
 /// Wrong usage (`EX_USAGE`, sysexits.h).
@@ -62,9 +63,6 @@ pub enum Verb {
     Host(host::Args),
     /// Show or check the configuration
     Config(config::Args),
-    /// The self-test's own container, in a process of its own
-    #[command(name = crate::selftest::builtin::VERB, hide = true)]
-    BuiltinContainer(crate::selftest::builtin::Args),
 }
 
 /// An error with an exit code of its own.
@@ -141,6 +139,11 @@ pub fn parse_platform(text: &str) -> Result<&'static Platform, String> {
 /// Runs the command line `arguments` and gives the exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     crate::logging::init(tracing::Level::WARN);
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // No verb for people: neither help nor completions are to show it.
+    if arguments.get(1).is_some_and(|verb| verb == builtin::VERB) {
+        return builtin::inside::run(&arguments[2..]);
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(e) => {
@@ -159,7 +162,6 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Selftest(args) => selftest::run(args, &mut screen),
         Verb::Host(args) => host::run(args, &mut screen),
         Verb::Config(args) => config::run(args, &mut screen),
-        Verb::BuiltinContainer(args) => Ok(crate::selftest::builtin::inside::run(args)),
     };
     result.unwrap_or_else(|error| {
         if is_broken_pipe(&error) {

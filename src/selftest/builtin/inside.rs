@@ -6,6 +6,7 @@
 //! namespace of its own; binfmt_misc is never mounted there, so that the handlers are those of
 //! the namespace above (`load_binfmt_misc()`, fs/binfmt_misc.c).
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -19,7 +20,8 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, chdir, getegid, geteuid, pivot_root, setgroups, setresgid, setresuid};
 
-use super::{Args, NO_CONTAINER, NO_EXEC, STARTED};
+use super::{NO_CONTAINER, NO_EXEC, STARTED};
+use crate::platform::Platform;
 use crate::selftest::image::PROBE;
 use crate::selftest::probes;
 
@@ -48,18 +50,24 @@ impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
     }
 }
 
-/// Makes the container, runs the probe in it, and gives the exit status.
-pub fn run(args: &Args) -> u8 {
+/// Makes the container, runs the probe in it, and gives the exit status. `arguments` are the
+/// platform and what the probe has to repeat.
+pub fn run(arguments: &[OsString]) -> u8 {
     let complain = |text: String| {
         // Nobody listens where this fails.
         let _ = writeln!(io::stderr(), "{text}");
     };
-    if let Err(obstacle) = make(probes::identity(args.platform)) {
+    let platform = arguments.first().and_then(|name| Platform::named(name.to_str()?));
+    let (Some(platform), [_, nonce]) = (platform, arguments) else {
+        complain("not given a platform and a nonce".into());
+        return NO_CONTAINER;
+    };
+    if let Err(obstacle) = make(probes::identity(platform)) {
         complain(obstacle.to_string());
         return NO_CONTAINER;
     }
     // QEMU takes options from its environment, which is not what is tested here.
-    let started = Command::new(PROBE).arg(&args.nonce).env_clear().stdin(Stdio::inherit()).spawn();
+    let started = Command::new(PROBE).arg(nonce).env_clear().stdin(Stdio::inherit()).spawn();
     let mut probe = match started {
         Ok(probe) => probe,
         Err(e) => {

@@ -17,9 +17,8 @@ use super::judge::{Judgement, Observation, Verdict, has_answered, judge};
 use super::saying::one_line;
 use super::sight::{self, Sighting, Unseen};
 use crate::host::command::{Ending, Output, Talk};
-use crate::platform::Platform;
 
-/// The name of the hidden verb that [`inside::run`] is behind.
+/// The first argument by which this program is told to be [`inside::run`].
 pub const VERB: &str = "__builtin-container";
 /// The container could not be made.
 pub const NO_CONTAINER: u8 = 125;
@@ -85,16 +84,6 @@ fn conclude(expectation: &Expectation, nonce: &str, sighting: Sighting, output: 
         _ => judge(expectation, &observation),
     };
     Outcome { observation, judgement }
-}
-
-/// What the hidden verb is given.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// Whose probe to run
-    #[arg(value_parser = crate::cli::parse_platform)]
-    pub platform: &'static Platform,
-    /// What the probe has to repeat
-    pub nonce: String,
 }
 
 #[cfg(test)]
