@@ -16,6 +16,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::assess::look::{Origin, origin_of};
 use crate::assess::plan::{Action, Manner, Plan, Step, stand_in};
 use crate::binfmt::entry::Entry;
 use crate::binfmt::fragment;
@@ -134,7 +135,7 @@ fn registrations(snapshot: &Snapshot) -> Registrations {
     if let Some(table) = snapshot.kernel.table() {
         entries.retain(|name, _| table.entry(name).or_else(|| table.entry(&stand_in(name))).is_some());
     }
-    Registrations { boot_id: snapshot.facts.boot_id.clone(), entries }
+    Registrations { boot_id: snapshot.facts.boot_id.clone(), entries, adopted: snapshot.registrations.adopted.clone() }
 }
 
 /// What an error of the kernel means here.
@@ -185,7 +186,8 @@ impl Run<'_> {
         if !self.root.is_live() || self.registrations == self.snapshot.registrations {
             return;
         }
-        if self.registrations.entries.is_empty() && self.snapshot.registrations.entries.is_empty() {
+        let is_empty = |known: &Registrations| known.entries.is_empty() && known.adopted.is_empty();
+        if is_empty(&self.registrations) && is_empty(&self.snapshot.registrations) {
             return;
         }
         if let Err(e) = record::save(self.root, record::REGISTRATIONS, &self.registrations) {
@@ -215,8 +217,20 @@ impl Run<'_> {
                 self.registrations.entries.remove(name);
                 Ok(())
             }
-            Action::WriteFragment { path, rule } => self.root.write_whole(path, fragment::render(rule).as_bytes()),
+            Action::WriteFragment { path, rule } => {
+                self.note_adopted(rule);
+                self.root.write_whole(path, fragment::render(rule).as_bytes())
+            }
             Action::RemoveFragment { path } => self.root.remove_file(path),
+        }
+    }
+
+    /// Remembers that the entry that `rule` would make is there already, and somebody else's.
+    fn note_adopted(&mut self, rule: &Rule) {
+        let entry = self.snapshot.kernel.table().and_then(|table| table.entry(&rule.name));
+        let theirs = |entry: &&Entry| entry.does_what(rule) && origin_of(self.snapshot, entry) != Origin::Ours;
+        if let Some(entry) = entry.filter(theirs) {
+            self.registrations.adopted.insert(rule.name.clone(), entry.inode);
         }
     }
 

@@ -118,6 +118,10 @@ pub struct Registrations {
     pub boot_id: String,
     /// The handlers.
     pub entries: BTreeMap<String, Registration>,
+    /// Handlers of others that were there, by their inodes, when a fragment of ours was written
+    /// that says the same: they stay theirs.
+    #[serde(default)]
+    pub adopted: BTreeMap<String, u64>,
 }
 
 /// One run of the self-test for one platform by one runtime.

@@ -325,6 +325,29 @@ fn an_adopted_handler_outlives_remove() {
 }
 
 #[test]
+fn an_adopted_handler_that_our_fragment_restores_outlives_remove_too() {
+    let host = sandbox!();
+    host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf");
+    host.register(&rule("qemu-aarch64", QEMU_P, "OPF"));
+    let before = host.entry("qemu-aarch64");
+    host.apply(&[], 0);
+    assert!(host.sh("cat /etc/binfmt.d/qemu-aarch64.conf").contains(QEMU_P));
+    assert_eq!(host.status().json["platforms"][0]["handler"]["origin"]["kind"], "foreign");
+    host.qemu_persist(&["remove"]);
+    assert_eq!(host.entry("qemu-aarch64"), before);
+    assert_eq!(host.sh("ls /etc/binfmt.d 2>/dev/null || true"), "");
+}
+
+#[test]
+fn remove_says_what_it_leaves() {
+    let host = sandbox!();
+    host.apply(&[], 0);
+    let ran = host.qemu_persist(&["remove"]);
+    assert!(ran.out.contains("register the same: qemu-aarch64"), "{ran:?}");
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
+}
+
+#[test]
 fn the_flag_c_of_the_distribution_is_overridden_and_given_back() {
     let host = sandbox!();
     host.write("/usr/lib/binfmt.d/qemu-aarch64.conf", &rule("qemu-aarch64", QEMU_P, "OCPF"));

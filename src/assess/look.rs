@@ -330,8 +330,9 @@ pub fn origin_of(snapshot: &Snapshot, entry: &Entry) -> Origin {
         return Origin::Ours;
     }
     let makes = |rule: &&Rule| rule.name == entry.name && entry.does_what(rule);
+    let adopted = snapshot.registrations.adopted.get(&entry.name) == Some(&entry.inode);
     // Of two that make the same one, the later is the one that did.
-    for fragment in snapshot.fragments.iter().rev() {
+    for fragment in snapshot.fragments.iter().rev().filter(|fragment| !(adopted && fragment.content.ours)) {
         if fragment.content.rules.iter().any(|rule| makes(&rule)) {
             return match () {
                 () if fragment.content.ours => Origin::Ours,

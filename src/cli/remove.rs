@@ -8,12 +8,13 @@ use anyhow::Context as _;
 use super::Failure;
 use crate::apply::{Lock, apply};
 use crate::assess::assess;
+use crate::assess::look::is_recorded;
 use crate::assess::plan::Wish;
 use crate::config::Config;
 use crate::files::Root;
 use crate::record;
-use crate::report::Screen;
 use crate::report::changes::{self, Report};
+use crate::report::{Screen, escape};
 use crate::snapshot::Snapshot;
 
 /// What can be given with `remove`.
@@ -76,8 +77,23 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     report.changed |= !already;
     report.exit_code = if report.failed.is_empty() { 0 } else { 2 };
     changes::show(&report, args.json, screen)?;
+    if !args.json {
+        tell_what_stays(&snapshot, screen)?;
+    }
     if !args.json && !already {
         screen.line("Nothing is wanted any more, and stays so until `sudo qemu-persist apply`.")?;
     }
     Ok(report.exit_code)
+}
+
+/// What was registered by this program stays where the distribution's own file registers the same.
+fn tell_what_stays(snapshot: &Snapshot, screen: &mut Screen) -> std::io::Result<()> {
+    let entries = snapshot.kernel.table().map_or(&[][..], |table| &table.entries).iter();
+    let stays = entries.filter(|entry| is_recorded(snapshot, entry));
+    let names: Vec<_> = stays.map(|entry| escape(&entry.name)).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let what = format!("left, since the distribution's own files register the same: {}", names.join(", "));
+    screen.paragraph("  ", 2, &what)
 }
