@@ -44,6 +44,42 @@ pub struct Finding {
     pub advice: String,
 }
 
+/// What `findings` come to, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// There is nothing worse than a note.
+    Ok,
+    /// It works, and something asks for attention.
+    Warning,
+    /// Something that is wanted does not work.
+    Critical,
+    /// It could not be found out.
+    Unknown,
+}
+
+impl Health {
+    /// That of the worst of `findings`.
+    pub fn of<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> Self {
+        match findings.into_iter().map(|f| f.severity).max() {
+            None | Some(Severity::Note) => Self::Ok,
+            Some(Severity::Unknown) => Self::Unknown,
+            Some(Severity::Warning) => Self::Warning,
+            Some(Severity::Critical) => Self::Critical,
+        }
+    }
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// The exit code of the worst of `findings`, 0 for none.
 pub fn exit_code<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> u8 {
     findings.into_iter().map(|f| f.severity).max().map_or(0, Severity::exit_code)

@@ -16,7 +16,7 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-use crate::finding::{Finding, Severity};
+use crate::finding::{Finding, Health, Severity};
 
 /// Where output for people and for scripts goes.
 pub struct Screen {
@@ -61,6 +61,17 @@ impl From<Severity> for Tone {
             Severity::Unknown => Self::Unknown,
             Severity::Warning => Self::Warning,
             Severity::Critical => Self::Bad,
+        }
+    }
+}
+
+impl From<Health> for Tone {
+    fn from(health: Health) -> Self {
+        match health {
+            Health::Ok => Self::Good,
+            Health::Warning => Self::Warning,
+            Health::Critical => Self::Bad,
+            Health::Unknown => Self::Unknown,
         }
     }
 }

@@ -3,12 +3,12 @@
 
 use std::io;
 
-use serde_json::json;
+use serde::Serialize;
 
 use super::{Screen, Tone, escape};
-use crate::finding::exit_code;
+use crate::finding::{Finding, Health, exit_code};
 use crate::selftest::judge::Verdict;
-use crate::selftest::{Recorded, Report, RunResult};
+use crate::selftest::{PlatformReport, Recorded, Report, RunResult};
 
 fn word(verdict: Verdict) -> (&'static str, Tone) {
     match verdict {
@@ -59,25 +59,35 @@ fn row(platform: &str, result: &RunResult, screen: &Screen) -> String {
     format!("{platform:<15} {:<8} {verdict}{machine:<12} {:>6.2} s  {interpreter}", result.runtime, result.seconds)
 }
 
+/// What `selftest --json` writes.
+#[derive(Debug, Serialize)]
+pub struct Told<'a> {
+    /// The version of this form.
+    schema: u32,
+    /// What the findings come to.
+    verdict: Health,
+    /// The exit code that goes with it.
+    exit_code: u8,
+    /// Whether it counts as proof for `qemu-persist status`.
+    recorded: bool,
+    /// What was found out about each platform.
+    platforms: &'a [PlatformReport],
+    /// Everything that is wrong.
+    findings: Vec<Finding>,
+}
+
 /// Writes `report` as one JSON object.
 ///
 /// # Errors
 /// Those of writing.
 pub fn json(report: &Report, recorded: Recorded, screen: &mut Screen) -> io::Result<()> {
     let findings = report.all_findings();
-    let code = exit_code(&findings);
-    let verdict = match code {
-        0 => "ok",
-        1 => "warning",
-        2 => "critical",
-        _ => "unknown",
-    };
-    screen.json(&json!({
-        "schema": 1,
-        "verdict": verdict,
-        "exit_code": code,
-        "recorded": recorded == Recorded::Yes,
-        "platforms": report.platforms,
-        "findings": findings,
-    }))
+    screen.json(&Told {
+        schema: 1,
+        verdict: Health::of(&findings),
+        exit_code: exit_code(&findings),
+        recorded: recorded == Recorded::Yes,
+        platforms: &report.platforms,
+        findings,
+    })
 }

@@ -10,7 +10,7 @@ use super::{Screen, Tone, escape};
 use crate::assess::Assessment;
 use crate::assess::look::{Currency, Look, Origin, Proven, Standing};
 use crate::binfmt::rule::Flags;
-use crate::finding::{self, Finding, Severity};
+use crate::finding::{self, Finding, Health};
 use crate::host::Package;
 use crate::selftest::running::{EmulatedContainer, Running};
 use crate::snapshot::Snapshot;
@@ -20,8 +20,8 @@ use crate::snapshot::Snapshot;
 pub struct Report {
     /// The version of this form.
     pub schema: u32,
-    /// `ok`, `warning`, `critical` or `unknown`.
-    pub verdict: &'static str,
+    /// What the findings come to.
+    pub verdict: Health,
     /// The exit code that goes with it.
     pub exit_code: u8,
     /// The host's own architecture, as `uname -m` says it.
@@ -42,8 +42,8 @@ pub struct Report {
 pub struct PlatformReport {
     /// `linux/amd64`, or a handler's name.
     pub subject: String,
-    /// `ok`, `warning`, `critical` or `unknown`: the worst of its findings.
-    pub verdict: &'static str,
+    /// What its findings come to, with those of the host that concern every platform.
+    pub verdict: Health,
     /// The handler that runs its programs now.
     pub handler: Option<HandlerReport>,
     /// The handler that will after the next boot; none for none.
@@ -82,16 +82,6 @@ pub struct BootReport {
     pub good: bool,
 }
 
-/// The word for the worst of some findings.
-fn verdict<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> &'static str {
-    match findings.into_iter().map(|f| f.severity).max() {
-        None | Some(Severity::Note) => "ok",
-        Some(Severity::Unknown) => "unknown",
-        Some(Severity::Warning) => "warning",
-        Some(Severity::Critical) => "critical",
-    }
-}
-
 impl Report {
     /// What is to be told of `snapshot`. `package_of` finds the package of a file.
     pub fn new(
@@ -105,7 +95,7 @@ impl Report {
             let worst = own.chain(host_wide.iter().filter(|f| BREAKS_ALL.contains(&f.id)));
             PlatformReport {
                 subject: look.target.subject.clone(),
-                verdict: verdict(worst),
+                verdict: Health::of(worst),
                 handler: look.winner.as_ref().map(|w| HandlerReport::new(snapshot, w, &package_of)),
                 at_boot: look.boot.as_ref().map(BootReport::new),
                 proof: proof_of(look),
@@ -114,7 +104,7 @@ impl Report {
         Self {
             schema: 1,
             platforms: platforms.collect(),
-            verdict: verdict(&assessment.findings),
+            verdict: Health::of(&assessment.findings),
             exit_code: finding::exit_code(&assessment.findings),
             machine: snapshot.facts.machine.clone(),
             enabled: snapshot.kernel.table().map(|table| table.enabled),
@@ -127,7 +117,7 @@ impl Report {
     pub fn add_containers(&mut self, running: Running) {
         self.containers = Some(running.containers);
         self.findings.extend(running.findings);
-        self.verdict = verdict(&self.findings);
+        self.verdict = Health::of(&self.findings);
         self.exit_code = finding::exit_code(&self.findings);
     }
 }
@@ -177,15 +167,6 @@ impl BootReport {
             origin: standing.origin.clone(),
             good: standing.is_good(),
         }
-    }
-}
-
-fn tone(verdict: &str) -> Tone {
-    match verdict {
-        "ok" => Tone::Good,
-        "warning" => Tone::Warning,
-        "critical" => Tone::Bad,
-        _ => Tone::Unknown,
     }
 }
 
@@ -241,7 +222,7 @@ pub fn show(report: &Report, json: bool, screen: &mut Screen) -> io::Result<()> 
         super::finding(finding, screen)?;
     }
     screen.line("")?;
-    let word = screen.tint(tone(report.verdict), report.verdict);
+    let word = screen.tint(report.verdict.into(), report.verdict.word());
     screen.line(format!("Verdict: {word}"))
 }
 
@@ -262,7 +243,7 @@ const INDENT: usize = 15;
 
 fn show_platform(platform: &PlatformReport, screen: &mut Screen) -> io::Result<()> {
     let subject = escape(&platform.subject);
-    let word = screen.tint(tone(platform.verdict), platform.verdict);
+    let word = screen.tint(platform.verdict.into(), platform.verdict.word());
     screen.line(format!("{} {word}", screen.tint(Tone::Strong, &subject)))?;
     let mut row = |label: &str, text: &str| {
         let first = format!("  {label:<w$}", w = INDENT - 2);
