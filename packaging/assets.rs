@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Writes the man pages, dated as asked for, and the shell completions into a directory, from the
-//! command line's own definition: the same definition and date give the same bytes.
+//! program's own definitions: the same definitions and date give the same bytes.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,12 @@ use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
+use qemu_persist::assess::checks::{HOST_CHECKS, TARGET_CHECKS};
 use qemu_persist::cli::Cli;
+use qemu_persist::finding::OTHERS;
+
+/// What the pages are part of.
+const SOURCE: &str = concat!("qemu-persist ", env!("CARGO_PKG_VERSION"));
 
 /// What is left in `$?`, by verb: the first word after `qemu-persist`.
 #[expect(clippy::type_complexity, reason = "the rows of a table")]
@@ -49,6 +54,7 @@ fn main() -> anyhow::Result<()> {
     let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
     write_pages(&command, date, &folder.join("man"))?;
+    write_findings(date, &folder.join("man"))?;
     write_completions(&folder.join("completions"))
 }
 
@@ -64,8 +70,7 @@ fn write_pages(command: &Command, date: &str, folder: &Path) -> anyhow::Result<(
 
 /// The page of one command: what clap knows of it, then exit status and neighbours.
 fn render_page(command: &Command, name: &str, date: &str) -> anyhow::Result<Vec<u8>> {
-    let source = concat!("qemu-persist ", env!("CARGO_PKG_VERSION"));
-    let man = Man::new(command.clone()).title(name).date(date).source(source).manual("qemu-persist");
+    let man = Man::new(command.clone()).title(name).date(date).source(SOURCE).manual("qemu-persist");
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
@@ -87,13 +92,48 @@ fn render_page(command: &Command, name: &str, date: &str) -> anyhow::Result<Vec<
         }
     }
     tail.control("SH", ["SEE ALSO"]);
-    let others = [("qemu-persist", "(1), "), ("qemu-persist.toml", "(5), "), ("qemu-persistd", "(8), ")];
+    let others = [
+        ("qemu-persist", "(1), "),
+        ("qemu-persist.toml", "(5), "),
+        ("qemu-persist-findings", "(7), "),
+        ("qemu-persistd", "(8), "),
+    ];
     for (other, section) in others.iter().filter(|(other, _)| *other != name) {
         tail.control("BR", [*other, *section]);
     }
     tail.control("BR", ["binfmt.d", "(5)"]);
     tail.to_writer(&mut page)?;
     Ok(page)
+}
+
+/// Writes the page of every finding.
+fn write_findings(date: &str, folder: &Path) -> anyhow::Result<()> {
+    let mut page = Roff::new();
+    page.control("TH", ["qemu-persist-findings", "7", date, SOURCE, "qemu-persist"]);
+    page.control("SH", ["NAME"]).text([roman("qemu-persist-findings - what qemu-persist can find, by id")]);
+    page.control("SH", ["DESCRIPTION"]).text([roman(
+        "Every finding has an id, which stands in brackets behind its text, and in JSON under the key id. Scripts may \
+         compare it: an id keeps its meaning and is never used for another. Each finding says by itself how bad it \
+         is, what is wrong on this host, and what to do.",
+    )]);
+    let host = HOST_CHECKS.iter().map(|check| (check.id, check.title)).collect();
+    let target = TARGET_CHECKS.iter().map(|check| (check.id, check.title)).collect();
+    let sections: [(_, _, Vec<_>); 3] = [
+        ("THE HOST", "Of the host as a whole, found by status and after apply:", host),
+        ("PLATFORMS AND HANDLERS", "Of each platform or handler that is wanted, found by them too:", target),
+        ("CONTAINERS", "Found by selftest, and by status --containers:", OTHERS.to_vec()),
+    ];
+    for (heading, lead, findings) in sections {
+        page.control("SH", [heading]).text([roman(lead)]);
+        for (id, title) in findings {
+            page.control("TP", []).text([bold(id)]).text([roman(format!("{title}."))]);
+        }
+    }
+    page.control("SH", ["SEE ALSO"]);
+    page.control("BR", ["qemu-persist", "(1),"]).control("BR", ["qemu-persist-status", "(1),"]);
+    page.control("BR", ["qemu-persist-selftest", "(1)"]);
+    let file = folder.join("qemu-persist-findings.7");
+    fs::write(&file, page.render()).with_context(|| file.display().to_string())
 }
 
 /// Writes the completions, named as each shell looks for them.

@@ -80,6 +80,20 @@ impl Health {
     }
 }
 
+/// What is found other than by the checks of `status`: each id, and what it is about.
+pub const OTHERS: &[(&str, &str)] = &[
+    ("containers-unknown", "an engine does not say which containers it runs"),
+    ("engine-down", "an engine was not tested, since it does not answer"),
+    ("selftest-failed", "the container does not work as it must"),
+    ("selftest-unseen", "the answer is right, but the interpreter could not be looked at"),
+    ("selftest-unknown", "whether the container works could not be found out"),
+    ("selftest-no-probe", "a handler of the configuration's own was not tested"),
+    ("selftest-nothing", "no platform is wanted, so that nothing was run"),
+    ("selftest-image", "the image to test with cannot be used"),
+    ("selftest-leftover", "something that the self-test has left could not be removed"),
+    ("proof-not-recorded", "what the self-test found out could not be written down"),
+];
+
 /// The exit code of the worst of `findings`, 0 for none.
 pub fn exit_code<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> u8 {
     findings.into_iter().map(|f| f.severity).max().map_or(0, Severity::exit_code)

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says aloud why it is skipped")]
 #![cfg(feature = "assets")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -48,6 +48,40 @@ fn every_verb_has_a_man_page() {
         let text = fs::read_to_string(&page).unwrap_or_else(|e| panic!("{}: {e}", page.display()));
         assert!(text.contains("EXIT STATUS") && text.contains("2026-11-23"), "{}", page.display());
     }
+}
+
+/// The ids that the source text gives to findings.
+fn ids_in_source(folder: &Path, ids: &mut BTreeSet<String>) {
+    for file in list(folder) {
+        if file.is_dir() {
+            // Not what tests make up.
+            if file.file_name().is_some_and(|name| name != "tests") {
+                ids_in_source(&file, ids);
+            }
+            continue;
+        }
+        let Ok(text) = fs::read_to_string(&file) else { continue };
+        // The list itself does not count.
+        let text = if file.ends_with("src/finding.rs") { String::new() } else { text };
+        let program = text.split("#[cfg(test)]").next().unwrap();
+        for before in ["id: \"", "defect_check!(\"", "(\"selftest-"] {
+            let prefix = before.rsplit('"').next().unwrap();
+            ids.extend(
+                program.split(before).skip(1).map(|rest| format!("{prefix}{}", rest.split('"').next().unwrap())),
+            );
+        }
+    }
+}
+
+#[test]
+fn every_finding_is_in_its_man_page() {
+    let folder = tempfile::tempdir().unwrap();
+    write_assets(folder.path());
+    let page = fs::read_to_string(folder.path().join("man/qemu-persist-findings.7")).unwrap().replace("\\-", "-");
+    let listed = page.lines().filter_map(|line| line.strip_prefix("\\fB")?.strip_suffix("\\fR")).map(str::to_owned);
+    let mut ids = BTreeSet::new();
+    ids_in_source(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut ids);
+    assert_eq!(listed.collect::<BTreeSet<_>>(), ids);
 }
 
 #[test]

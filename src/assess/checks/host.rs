@@ -23,7 +23,11 @@ pub struct HostCheck {
 /// Every check of the host, the most urgent first.
 pub const CHECKS: &[HostCheck] = &[
     HostCheck { id: "native-captured", title: "a handler captures the host's own programs", run: native_captured },
-    HostCheck { id: "fragment-captures-native", title: "a fragment would do so at boot", run: fragment_captures },
+    HostCheck {
+        id: "fragment-captures-native",
+        title: "at boot, a fragment captures the host's programs",
+        run: fragment_captures,
+    },
     HostCheck { id: "config-invalid", title: "the configuration cannot be used", run: config_invalid },
     HostCheck { id: "removed", title: "`remove` was the last word", run: removed },
     HostCheck { id: "nothing-wanted", title: "the configuration wants no platform", run: nothing_wanted },
