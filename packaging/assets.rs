@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Writes the man pages, dated as asked for, and the shell completions into a directory, from the
-//! program's own definitions: the same definitions and date give the same bytes.
+//! Writes the man pages, dated as asked for, the shell completions and the JSON Schemas into a
+//! directory, from the program's own definitions: the same definitions and date give the same bytes.
 
 use std::fs;
 use std::path::Path;
@@ -9,10 +9,11 @@ use anyhow::{Context as _, bail};
 use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 use clap_mangen::Man;
-use clap_mangen::roff::{Roff, bold, roman};
+use clap_mangen::roff::{Roff, bold, italic, roman};
 use qemu_persist::assess::checks::{HOST_CHECKS, TARGET_CHECKS};
 use qemu_persist::cli::Cli;
 use qemu_persist::finding::OTHERS;
+use qemu_persist::report::schema;
 
 /// What the pages are part of.
 const SOURCE: &str = concat!("qemu-persist ", env!("CARGO_PKG_VERSION"));
@@ -55,7 +56,8 @@ fn main() -> anyhow::Result<()> {
     command.build();
     write_pages(&command, date, &folder.join("man"))?;
     write_findings(date, &folder.join("man"))?;
-    write_completions(&folder.join("completions"))
+    write_completions(&folder.join("completions"))?;
+    write_schemas(&folder.join("schema"))
 }
 
 /// Writes a page for `command` and one for each command below it.
@@ -90,6 +92,16 @@ fn render_page(command: &Command, name: &str, date: &str) -> anyhow::Result<Vec<
         for (code, meaning) in *codes {
             tail.control("TP", ["4"]).text([bold(*code)]).text([roman(*meaning)]);
         }
+    }
+    if command.get_arguments().any(|argument| argument.get_id() == "json") {
+        let words = name.split('-').skip(2).collect::<Vec<_>>().join(" ");
+        let form = schema::forms().into_iter().find(|form| form.commands.contains(&words.as_str()));
+        let form = form.with_context(|| format!("{words} --json has no schema"))?;
+        tail.control("SH", ["JSON"]).text([
+            roman("What --json writes is described by "),
+            italic(format!("/usr/share/qemu-persist/schema/{}.schema.json", form.name)),
+            roman(". Later versions add keys and values, and change none."),
+        ]);
     }
     tail.control("SH", ["SEE ALSO"]);
     let others = [
@@ -144,6 +156,17 @@ fn write_completions(folder: &Path) -> anyhow::Result<()> {
         let mut text = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "qemu-persist", &mut text);
         let file = folder.join(name);
+        fs::write(&file, text).with_context(|| file.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Writes the schemas of what `--json` writes.
+fn write_schemas(folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    for form in schema::forms() {
+        let file = folder.join(format!("{}.schema.json", form.name));
+        let text = serde_json::to_string_pretty(&form.schema)? + "\n";
         fs::write(&file, text).with_context(|| file.display().to_string())?;
     }
     Ok(())

@@ -35,6 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A step that could not be carried out.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Failed {
     /// The step.
     #[serde(flatten)]

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 /// How bad a finding is. The order is that in which the worst is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Worth knowing; nothing is wrong.
@@ -31,8 +32,10 @@ impl Severity {
 
 /// One thing found: what is wrong and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Finding {
     /// Stable name, in kebab case. Scripts may compare it; it is never reused.
+    #[cfg_attr(feature = "assets", schemars(with = "crate::report::schema::FindingId"))]
     pub id: &'static str,
     /// How bad it is.
     pub severity: Severity,
@@ -46,6 +49,7 @@ pub struct Finding {
 
 /// What `findings` come to, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     /// There is nothing worse than a note.

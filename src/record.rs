@@ -27,6 +27,7 @@ pub const REMOVED: &str = "/var/lib/qemu-persist/removed";
 /// Which file a path or an open file was, at one time: compared to tell whether the interpreter
 /// that the kernel holds is the one on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct FileIdentity {
     /// Device number.
     pub dev: u64,

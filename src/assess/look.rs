@@ -53,6 +53,7 @@ impl Defect {
 
 /// Where a handler comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", tag = "kind", content = "path")]
 pub enum Origin {
     /// This program registered it, or its fragment did at boot.
@@ -69,6 +70,7 @@ pub enum Origin {
 
 /// Whether the file that the kernel holds is the one on disk now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Currency {
     /// It is, by our own record of the registration or by a process that was seen.
@@ -103,6 +105,7 @@ impl Standing {
 
 /// What is proven of a target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum Proven {
     /// A container ran, through the handler that wins now.

@@ -29,6 +29,7 @@ pub struct Wish {
 
 /// How a rule comes into the kernel's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Manner {
     /// Under a name that is free.
@@ -39,6 +40,7 @@ pub enum Manner {
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", tag = "action")]
 pub enum Action {
     /// Mount binfmt_misc, which loads the kernel's module where it is one.
@@ -119,6 +121,7 @@ impl Action {
 
 /// An action, for what, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Step {
     /// What to do.
     #[serde(flatten)]

@@ -69,12 +69,15 @@ impl Serialize for Flags {
 
 /// The bytes by which a rule recognises programs.
 #[derive(Clone, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Pattern {
     /// Where in the program the magic is, in bytes.
     pub offset: usize,
     /// The bytes to match.
+    #[cfg_attr(feature = "assets", schemars(schema_with = "crate::report::schema::hexadecimal"))]
     pub magic: Vec<u8>,
     /// Which bits of them count; as long as the magic.
+    #[cfg_attr(feature = "assets", schemars(schema_with = "crate::report::schema::hexadecimal"))]
     pub mask: Vec<u8>,
 }
 
@@ -139,6 +142,7 @@ impl Serialize for Pattern {
 
 /// One handler: its name, what it matches, and what runs it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Rule {
     /// The entry's name in the kernel's table.
     pub name: String,

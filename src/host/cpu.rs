@@ -8,6 +8,7 @@ use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 /// One kind of core, and how many there are of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Core {
     /// What it is called: `Cortex-A76`, `AMD EPYC 7B13`.
     pub name: Option<String>,
@@ -23,6 +24,7 @@ pub struct Core {
 
 /// The machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Hardware {
     /// The board's or machine's model, from the device tree or DMI.
     pub board: Option<String>,

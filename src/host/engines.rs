@@ -13,6 +13,7 @@ use super::command::{self, Output};
 
 /// An engine that is driven through its command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Docker, or what answers in its place.
@@ -45,6 +46,7 @@ impl fmt::Display for Kind {
 
 /// Whether an engine answered, and why not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", tag = "state", content = "reason")]
 pub enum State {
     /// It did: containers can be run.
@@ -57,6 +59,7 @@ pub enum State {
 
 /// An engine, and what it said of itself. What it did not say is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Engine {
     /// Which one.
     pub kind: Kind,

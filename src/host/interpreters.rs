@@ -69,6 +69,7 @@ const AT_A_TIME: usize = 8;
 
 /// A program that runs foreign programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Interpreter {
     /// What it is: `box64`, or QEMU's name of the architecture that it runs.
     pub name: String,

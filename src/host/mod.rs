@@ -31,6 +31,7 @@ use crate::platform::Platform;
 
 /// How the kernel of this host comes by binfmt_misc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum KernelSupport {
     /// The kernel knows the file system now: built in, or the module is loaded.
@@ -50,6 +51,7 @@ pub enum KernelSupport {
 
 /// What this program runs inside of, other than the host itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", tag = "kind", content = "name")]
 pub enum Confinement {
     /// Nothing: the host itself.
@@ -62,6 +64,7 @@ pub enum Confinement {
 
 /// Whether files in /etc are still there after a reboot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EtcPersistence {
     /// On a file system of its own or the root's, on a disk.
@@ -74,6 +77,7 @@ pub enum EtcPersistence {
 
 /// The distribution, from os-release(5).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Distribution {
     /// `ID`, such as `debian`.
     pub id: String,
@@ -87,6 +91,7 @@ pub struct Distribution {
 
 /// What judging needs to know of a host or a system image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Facts {
     /// The kernel's architecture, as `uname -m` says it; of an image, that of its programs.
     pub machine: String,
@@ -170,6 +175,7 @@ impl Facts {
 
 /// A package and its version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Package {
     /// Its name.
     pub name: String,

@@ -23,6 +23,7 @@ use crate::platform::Platform;
 
 /// What lies where binfmt_misc is to be mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
     /// The file system itself.
@@ -37,6 +38,7 @@ pub enum Place {
 
 /// The state of binfmt_misc.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct BinfmtMisc {
     /// Whether it is a part of the kernel itself (and not a module), where the kernel has it.
     pub built_in: Option<bool>,
@@ -51,6 +53,7 @@ pub struct BinfmtMisc {
 
 /// The program that runs as PID 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Init {
     /// Its name.
     pub name: String,
@@ -60,6 +63,7 @@ pub struct Init {
 
 /// What was found out about a host or a system image.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Survey {
     /// The version of this form; it only grows.
     pub schema: u32,

@@ -14,6 +14,7 @@ use crate::snapshot::Snapshot;
 
 /// What is told of one run.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Report {
     /// The version of this form.
     pub schema: u32,
@@ -39,10 +40,12 @@ pub struct Report {
 
 /// A target that cannot be made to work.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct UnmetReport {
     /// The target.
     pub subject: String,
     /// The id of the finding that tells it.
+    #[cfg_attr(feature = "assets", schemars(with = "super::schema::FindingId"))]
     pub id: &'static str,
     /// Why.
     pub message: String,
@@ -52,6 +55,7 @@ pub struct UnmetReport {
 
 /// A target, and whether it works.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct TargetReport {
     /// `linux/amd64`, or a handler's name.
     pub subject: String,

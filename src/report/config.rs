@@ -17,9 +17,12 @@ use crate::platform::Platform;
 
 /// `config show --json`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Shown {
-    schema: u8,
+    /// The version of this form.
+    schema: u32,
     /// The keys and values of the effective configuration, as a file would have them.
+    #[cfg_attr(feature = "assets", schemars(schema_with = "super::schema::configuration"))]
     config: Table,
     /// The file that set each key; what no file sets is missing.
     origins: BTreeMap<String, PathBuf>,
@@ -29,21 +32,29 @@ pub struct Shown {
 
 /// `config check --json`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Checked {
-    schema: u8,
+    /// The version of this form.
+    schema: u32,
+    /// Whether the configuration can be used.
     valid: bool,
+    /// The files that were read, in their order.
     files: Vec<PathBuf>,
+    /// Everything that is wrong with them.
     problems: Vec<ShownProblem>,
 }
 
-/// One problem of [`Checked`].
+/// One thing that is wrong with the configuration.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct ShownProblem {
+    /// The file that it is in.
     file: PathBuf,
     /// From 1; none where the file could not be read at all.
     line: Option<usize>,
     /// In characters, from 1.
     column: Option<usize>,
+    /// What is wrong.
     message: String,
 }
 

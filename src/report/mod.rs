@@ -6,6 +6,8 @@ pub mod changes;
 pub mod config;
 #[cfg(feature = "client")]
 pub mod host;
+#[cfg(feature = "assets")]
+pub mod schema;
 #[cfg(feature = "client")]
 pub mod selftest;
 #[cfg(feature = "client")]

@@ -61,6 +61,7 @@ fn row(platform: &str, result: &RunResult, screen: &Screen) -> String {
 
 /// What `selftest --json` writes.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Told<'a> {
     /// The version of this form.
     schema: u32,

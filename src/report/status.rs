@@ -17,6 +17,7 @@ use crate::snapshot::Snapshot;
 
 /// What `status` tells.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Report {
     /// The version of this form.
     pub schema: u32,
@@ -39,6 +40,7 @@ pub struct Report {
 
 /// What is told of one platform or handler.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct PlatformReport {
     /// `linux/amd64`, or a handler's name.
     pub subject: String,
@@ -54,6 +56,7 @@ pub struct PlatformReport {
 
 /// What is told of the handler that wins.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct HandlerReport {
     /// Its name in the kernel's table.
     pub entry: String,
@@ -73,6 +76,7 @@ pub struct HandlerReport {
 
 /// What is told of the next boot.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct BootReport {
     /// The interpreter that it will have.
     pub interpreter: PathBuf,

@@ -12,6 +12,7 @@ use crate::host::command::{Ending, Output};
 
 /// What a run of one container shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The right answer, through the expected interpreter, which was seen running.

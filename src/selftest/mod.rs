@@ -54,8 +54,10 @@ pub struct Request {
 
 /// What one runtime gave for one platform.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct RunResult {
     /// `builtin`, `docker`, `podman` or `nerdctl`.
+    #[cfg_attr(feature = "assets", schemars(schema_with = "crate::report::schema::runtime"))]
     pub runtime: &'static str,
     /// The engine's version, where it has one.
     pub version: Option<String>,
@@ -75,6 +77,7 @@ pub struct RunResult {
 
 /// What was found out about one platform.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct PlatformReport {
     /// The platform.
     pub platform: &'static Platform,

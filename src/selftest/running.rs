@@ -23,8 +23,10 @@ use crate::qemu;
 
 /// A container that runs under emulation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct EmulatedContainer {
     /// The engine that it belongs to.
+    #[cfg_attr(feature = "assets", schemars(with = "crate::host::engines::Kind"))]
     pub engine: &'static str,
     /// Its id.
     pub id: String,

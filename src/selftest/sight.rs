@@ -38,6 +38,7 @@ pub enum Unseen {
 
 /// The file that a process runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Exe {
     /// Its path as the kernel says it, without the mark of a deleted file. It may be one that is
     /// only there inside the container, or on the machine that registered it.
