@@ -508,3 +508,48 @@ fn the_check_changes_nothing_and_says_what_would() {
     host.sh(&format!("rm {QEMU}; echo -1 > {TABLE}/qemu-aarch64"));
     assert_eq!(host.qemu_persist(&["apply", "--check"]).code, 2);
 }
+
+#[test]
+fn a_user_is_shown_what_can_be_read_and_told_what_needs_root() {
+    let host = sandbox!();
+    let Some(ran) = host.qemu_persist_as_user(&["apply"]) else {
+        return sandbox::skip("the tests are not run by root, so there is nobody else in the sandbox");
+    };
+    assert_eq!(ran.code, 77, "{ran:?}");
+    assert!(ran.out.contains("would register qemu-aarch64"), "{ran:?}");
+    assert!(ran.err.contains("run `sudo /usr/bin/qemu-persist apply`"), "{ran:?}");
+    assert_eq!(host.entries(), Vec::<String>::new());
+    for verb in [&["remove"][..], &["enable", "linux/arm"], &["disable", "linux/arm64"]] {
+        let ran = host.qemu_persist_as_user(verb).expect("it ran before");
+        assert!(ran.code == 77 && ran.err.contains("sudo"), "{ran:?}");
+    }
+    host.apply(&[], 0);
+    let ran = host.qemu_persist_as_user(&["status"]).expect("it ran before");
+    assert!(ran.code == 1 && ran.out.contains("[unproven]"), "{ran:?}");
+    assert_eq!(host.qemu_persist_as_user(&["apply"]).expect("it ran before").code, 0, "nothing to do needs no root");
+}
+
+/// Where nobody has mounted it, in the kernel's first user namespace: only looked at.
+#[test]
+fn a_table_that_is_not_mounted_is_found_and_mounting_is_planned() {
+    if !nix::unistd::geteuid().is_root() {
+        return sandbox::skip("needs root, to unmount it in a mount namespace of the test's own");
+    }
+    let script = format!("umount -l {TABLE} 2>/dev/null; \"$0\" \"$@\"");
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script, env!("CARGO_BIN_EXE_qemu-persist")]).args(arguments);
+        command.output().expect("unshare")
+    };
+    let output = run(&["status", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let ids: Vec<_> = json["findings"].as_array().expect("findings").iter().map(|f| f["id"].clone()).collect();
+    // What stands there depends on the machine's kernel and on what else is wrong with it.
+    let told = ["not-mounted", "binfmt-missing", "reboot-pending", "confined"];
+    assert!(ids.iter().any(|id| told.iter().any(|t| id == t)), "{json:#}");
+    let output = run(&["apply", "--check", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    if ids.iter().any(|id| id == "not-mounted") && !ids.iter().any(|id| id == "confined") {
+        assert_eq!((json["changes"][0]["action"].as_str(), output.status.code()), (Some("mount"), Some(1)), "{json:#}");
+    }
+}

@@ -51,8 +51,11 @@ const REFUSING: [&str; 2] = ["unsupported-host", "unknown-architecture"];
 pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     let root = super::open_root(args.root.as_ref())?;
     let wish = Wish { only: args.platform.clone(), take_over: args.take_over, force: args.force };
-    let report = if args.check { check(&root, &wish)? } else { perform(&root, &wish, false)? };
+    let report = if args.check || !may_change(&root) { check(&root, &wish)? } else { perform(&root, &wish, false)? };
     changes::show(&report, args.json, screen)?;
+    if !args.check && report.changed {
+        permitted(&root)?;
+    }
     Ok(report.exit_code)
 }
 
@@ -63,6 +66,15 @@ fn take(root: &Root, wish: &Wish, honour_remove: bool) -> anyhow::Result<Snapsho
     }
     super::refuse_unwanted(&snapshot, &wish.only)?;
     Ok(snapshot)
+}
+
+fn may_change(root: &Root) -> bool {
+    !root.is_live() || nix::unistd::geteuid().is_root()
+}
+
+fn permitted(root: &Root) -> Result<(), Failure> {
+    let denied = || Failure::permission("changing the kernel's handlers and binfmt.d");
+    if may_change(root) { Ok(()) } else { Err(denied()) }
 }
 
 /// What would be changed.
@@ -87,9 +99,8 @@ fn refusal(findings: &[Finding]) -> Option<&Finding> {
 /// Makes everything work that can be made to, and says what that took. After `remove` that is
 /// everything that the configuration wants, and with `honour_remove` nothing.
 pub(super) fn perform(root: &Root, wish: &Wish, honour_remove: bool) -> anyhow::Result<Report> {
-    let may_change = !root.is_live() || nix::unistd::geteuid().is_root();
     // Held from the first look, so that what is seen is what is changed.
-    let _lock = may_change.then(|| Lock::take(root)).transpose()?;
+    let _lock = may_change(root).then(|| Lock::take(root)).transpose()?;
     let mut snapshot = take(root, wish, honour_remove)?;
     let assessment = assess(&snapshot, wish);
     if let Some(finding) = refusal(&assessment.findings).filter(|_| !wish.force) {
@@ -105,9 +116,7 @@ pub(super) fn perform(root: &Root, wish: &Wish, honour_remove: bool) -> anyhow::
         report.exit_code = code_of(&report, &assessment.findings);
         return Ok(report);
     }
-    if !may_change {
-        return Err(Failure::permission("changing the kernel's handlers and binfmt.d").into());
-    }
+    permitted(root)?;
     if removed {
         let mark = Path::new(record::REMOVED);
         root.remove_file(mark).with_context(|| root.outside(mark).display().to_string())?;

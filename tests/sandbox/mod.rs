@@ -147,10 +147,14 @@ impl Sandbox {
     }
 
     fn enter(&self, program: &str, arguments: &[&str]) -> Command {
+        // The namespace's root is an unprivileged user outside.
+        self.enter_as(&["--setuid", "0", "--setgid", "0"], program, arguments)
+    }
+
+    fn enter_as(&self, who: &[&str], program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.init.to_string(), "--user", "--mount", "--pid", "--net", "--ipc", "--uts"]);
-        // The namespace's root is an unprivileged user outside.
-        command.args(["--root", "--wd", "--setuid", "0", "--setgid", "0"]);
+        command.args(["--root", "--wd"]).args(who);
         command.arg("--").arg(program).args(arguments);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C");
         command
@@ -158,7 +162,18 @@ impl Sandbox {
 
     /// Runs a program inside, as the sandbox's root.
     pub fn run(&self, program: &str, arguments: &[&str]) -> Ran {
-        let output = self.enter(program, arguments).stdin(Stdio::null()).output().expect("nsenter");
+        Self::finish(self.enter(program, arguments))
+    }
+
+    /// Runs qemu-persist inside as somebody who is not root there. None where the tests are not
+    /// run by root: nobody else is in the sandbox then.
+    pub fn qemu_persist_as_user(&self, arguments: &[&str]) -> Option<Ran> {
+        let enter = || self.enter_as(&["--preserve-credentials"], "/usr/bin/qemu-persist", arguments);
+        is_root().then(|| Self::finish(enter()))
+    }
+
+    fn finish(mut command: Command) -> Ran {
+        let output = command.stdin(Stdio::null()).output().expect("nsenter");
         let code = output.status.code().unwrap_or(-1);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ran { code, out: text(&output.stdout), err: text(&output.stderr) }

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is to be done about the entries of one target.
+
+use super::{Action, Manner, Plan, Unmet, Wish, stand_in};
+use crate::assess::look::{self, Defect, Look, Origin, is_recorded};
+use crate::assess::{advice, checks};
+use crate::binfmt::entry::Entry;
+use crate::binfmt::rule::Rule;
+use crate::snapshot::Snapshot;
+use crate::target::Target;
+
+pub(super) fn plan_entry(
+    snapshot: &Snapshot,
+    look: &Look<'_>,
+    desired: Result<&Rule, &Unmet>,
+    wish: &Wish,
+    plan: &mut Plan,
+) {
+    let target = look.target;
+    let subject = Some(target.subject.as_str());
+    let take_over = wish.take_over || snapshot.config.take_over;
+    if let Some(winner) = &look.winner {
+        let foreign_credentials = winner.defects.contains(&Defect::Credentials);
+        let overridable = matches!(winner.origin, Origin::Distribution(_) | Origin::Ours) || take_over;
+        if winner.is_good() && !(foreign_credentials && overridable) {
+            rename_stand_in(snapshot, look, desired.ok(), plan);
+            return;
+        }
+        let translator = winner.defects.iter().find_map(|defect| match defect {
+            Defect::OtherTranslator(translator) => Some(translator.name()),
+            _ => None,
+        });
+        if let Some(name) = translator.filter(|_| !take_over) {
+            plan.unmet.push(Unmet {
+                subject: target.subject.clone(),
+                id: "other-translator",
+                message: format!("{name} runs {} programs here (entry {})", target.subject, winner.entry.name),
+                advice: format!(
+                    "To let QEMU run them instead, which works in every container: {}.",
+                    advice::take_over(snapshot)
+                ),
+            });
+            return;
+        }
+    }
+    let Ok(desired) = desired else { return };
+    let table = snapshot.kernel.table();
+    let why = checks::why_not_working(look);
+    let same = |entry: &Entry| !entry.enabled && entry.does_what(desired) && entry.name == desired.name;
+    // A disabled entry may hold another file than the one on disk; only our record can tell.
+    let disabled = table.and_then(|table| table.entry(&desired.name)).filter(|_| look.disabled.is_some());
+    if let Some(entry) = disabled.filter(|entry| same(entry) && is_current(snapshot, target, entry)) {
+        plan.push(subject, Action::Enable { name: entry.name.clone() }, why);
+        return;
+    }
+    let Some(holder) = table.and_then(|table| table.entry(&desired.name)) else {
+        plan.push(subject, Action::Register { rule: desired.clone(), manner: Manner::New, displaced: None }, why);
+        return;
+    };
+    if may_displace(snapshot, target, holder) {
+        let given_back = holder.rule().filter(|_| !is_ours(snapshot, holder));
+        let displaced = given_back.or_else(|| displaced_before(snapshot, &holder.name));
+        plan.push(subject, Action::Register { rule: desired.clone(), manner: Manner::Exchange, displaced }, why);
+        return;
+    }
+    let name = stand_in(&desired.name);
+    let taken = table.is_some_and(|table| table.entry(&name).is_some());
+    let manner = if taken { Manner::Exchange } else { Manner::New };
+    let why = format!("{why}; the name {} is left to its holder", desired.name);
+    plan.push(subject, Action::Register { rule: desired.renamed(name), manner, displaced: None }, why);
+}
+
+fn is_current(snapshot: &Snapshot, target: &Target, entry: &Entry) -> bool {
+    look::stand(snapshot, target, entry, true).currency != look::Currency::Stale
+}
+
+pub(super) fn displaced_before(snapshot: &Snapshot, name: &str) -> Option<Rule> {
+    snapshot.registrations.entries.get(name)?.displaced.clone()
+}
+
+pub(super) fn is_ours(snapshot: &Snapshot, entry: &Entry) -> bool {
+    look::origin_of(snapshot, entry) == Origin::Ours
+}
+
+/// Whether the holder of the conventional name may be replaced: it is for the same programs, and
+/// could be registered again, since its interpreter is there.
+fn may_displace(snapshot: &Snapshot, target: &Target, holder: &Entry) -> bool {
+    let reachable = !holder.flags.fix_binary
+        || snapshot.interpreters.get(&holder.interpreter).is_some_and(Result::is_ok)
+        || is_ours(snapshot, holder);
+    target.heads.iter().any(|head| holder.matches(head)) && reachable
+}
+
+/// Gives the rule of a stand-in that wins the conventional name, where that is free by now.
+fn rename_stand_in(snapshot: &Snapshot, look: &Look<'_>, desired: Option<&Rule>, plan: &mut Plan) {
+    let Some(table) = snapshot.kernel.table() else { return };
+    let name = stand_in(&look.target.name);
+    let wins = look.winner.as_ref().is_some_and(|winner| winner.entry.name == name);
+    let ours = table.entry(&name).is_some_and(|entry| is_recorded(snapshot, entry));
+    let Some(rule) = desired.filter(|rule| wins && ours && table.entry(&rule.name).is_none()) else { return };
+    let why = format!("the name {} is free, under which other tools look for it", rule.name);
+    let register = Action::Register { rule: rule.clone(), manner: Manner::New, displaced: None };
+    plan.push(Some(&look.target.subject), register, why);
+}
+
+/// Clears a stand-in that a run left behind, unless it is what runs programs after this plan.
+pub(super) fn clear_stand_in(snapshot: &Snapshot, look: &Look<'_>, plan: &mut Plan) {
+    let Some(table) = snapshot.kernel.table() else { return };
+    let (own, name) = (&look.target.name, stand_in(&look.target.name));
+    if !table.entry(&name).is_some_and(|entry| is_recorded(snapshot, entry)) {
+        return;
+    }
+    let mut replaced = false;
+    for step in &plan.steps {
+        match &step.action {
+            // This clears it by itself.
+            Action::Register { rule, manner: Manner::Exchange, .. } if rule.name == *own => return,
+            Action::Register { rule, .. } if rule.name == name => return,
+            Action::Register { rule, .. } => replaced |= rule.name == *own,
+            Action::Enable { name: enabled } => replaced |= enabled == own,
+            _ => {}
+        }
+    }
+    let wins = look.target.heads.iter().any(|head| table.winner(head).is_some_and(|entry| entry.name == name));
+    if replaced || !wins {
+        let why = "it stood in for the handler, and is needed no more";
+        plan.push(Some(&look.target.subject), Action::Retire { name, restore: None }, why);
+    }
+}
