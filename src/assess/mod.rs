@@ -7,6 +7,7 @@ pub mod look;
 pub mod plan;
 #[cfg(test)]
 mod tests;
+pub mod vet;
 
 use look::Look;
 use plan::{Plan, Wish};

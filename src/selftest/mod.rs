@@ -6,6 +6,7 @@
 //! file, is a failure; what was not seen is no proof.
 
 pub mod builtin;
+mod control;
 pub mod engine;
 pub mod expect;
 pub mod image;
@@ -18,14 +19,14 @@ pub mod sight;
 pub mod token;
 pub mod user_image;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use self::control::Controls;
 use self::engine::{Down, Engine, SHORT, Traces};
 use self::expect::Expectation;
-use self::judge::{Judgement, Observation, Verdict};
+use self::judge::{Judgement, Verdict};
 use self::sight::{Exe, Sighting};
 use self::token::Token;
 use self::user_image::{PULL, UserImage};
@@ -254,61 +255,6 @@ pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progre
         report.platforms.push(PlatformReport { platform, expected: platform.uname, handler, expectation, results });
     }
     report
-}
-
-/// What became of a container of the host's own platform in each engine that failed: none where it
-/// ran, else what was said.
-struct Controls(BTreeMap<&'static str, Option<String>>);
-
-impl Controls {
-    fn new() -> Self {
-        Self(BTreeMap::new())
-    }
-
-    /// Looks whether the engine of a failure starts containers at all. Where it does not, the
-    /// failure says nothing of the handler, and is none.
-    async fn check(
-        &mut self,
-        result: &mut RunResult,
-        runtime: &Chosen,
-        request: &Request,
-        snapshot: &Snapshot,
-        traces: &Traces,
-    ) {
-        let (Chosen::Engine(engine, Ok(_)), Some(&native)) = (runtime, snapshot.facts.native.first()) else { return };
-        let name = runtime.name();
-        if !self.0.contains_key(name) {
-            self.0.insert(name, native_container(engine, native, request, snapshot, traces).await);
-        }
-        let Some(said) = self.0.get(name).cloned().flatten() else { return };
-        result.verdict = Verdict::Unknown;
-        result.reason = format!("{name} starts no container here, not even one of {native}: {said}");
-        result.advice = "Mend the engine first; `--runtime builtin` needs none.".into();
-    }
-}
-
-/// Runs a container of the host's own platform. Gives why it did not answer, where it did not.
-async fn native_container(
-    engine: &Engine,
-    native: &'static Platform,
-    request: &Request,
-    snapshot: &Snapshot,
-    traces: &Traces,
-) -> Option<String> {
-    let expectation = Expectation::new(native, probes::identity(native), snapshot);
-    let ran = async {
-        let token = Token::new(native, &request.boot_id, 2 * request.limit + 4 * SHORT)?;
-        traces.note(engine, &token);
-        engine.test(&expectation, &token, request.limit).await
-    };
-    match ran.await {
-        Err(e) => Some(e.to_string()),
-        Ok(judged) => match judged.observation {
-            Some(Observation { machine: Some(_), .. }) => None,
-            Some(Observation { said, .. }) if !said.is_empty() => Some(said),
-            _ => Some(judged.judgement.reason),
-        },
-    }
 }
 
 fn leftover(engine: &str, what: &str, reason: &str) -> Finding {

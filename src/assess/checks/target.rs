@@ -5,8 +5,9 @@ use std::path::Path;
 
 use super::{Context, Found};
 use crate::assess::advice;
-use crate::assess::look::{Defect, Look, Origin, Proven, Standing};
+use crate::assess::look::{Look, Origin, Proven, Standing};
 use crate::assess::plan::{Unmet, stand_in};
+use crate::assess::vet::Defect;
 use crate::binfmt::fragment;
 use crate::finding::Severity::{self, Critical, Note, Unknown, Warning};
 use crate::snapshot::Snapshot;

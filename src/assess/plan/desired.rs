@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use super::Unmet;
-use crate::assess::look::{Defect, Look, vet};
+use crate::assess::look::Look;
+use crate::assess::vet::{Defect, vet};
 use crate::assess::{advice, checks};
 use crate::binfmt::rule::{Flags, Rule};
 use crate::qemu;

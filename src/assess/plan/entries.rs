@@ -2,7 +2,8 @@
 //! What is to be done about the entries of one target.
 
 use super::{Action, Manner, Plan, Unmet, Wish, stand_in};
-use crate::assess::look::{self, Defect, Look, Origin, is_recorded};
+use crate::assess::look::{self, Look, Origin, is_recorded};
+use crate::assess::vet::Defect;
 use crate::assess::{advice, checks};
 use crate::binfmt::entry::Entry;
 use crate::binfmt::rule::Rule;

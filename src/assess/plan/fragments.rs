@@ -2,7 +2,8 @@
 //! What is to be done about the fragment of one target.
 
 use super::{Action, Plan, Wish};
-use crate::assess::look::{Defect, Look, Origin, would_work_at_boot};
+use crate::assess::look::{Look, Origin, would_work_at_boot};
+use crate::assess::vet::Defect;
 use crate::binfmt::fragment::{self, Fragment};
 use crate::binfmt::rule::Rule;
 use crate::snapshot::Snapshot;

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Vetting: what is wrong with a handler and its interpreter.
+
+use crate::binfmt::rule::Rule;
+use crate::qemu::{self, Interpreter, Suspicion, Translator, Trust};
+use crate::snapshot::Snapshot;
+use crate::target::Target;
+
+/// Something that is wrong with a handler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// Another translator than QEMU holds the target.
+    OtherTranslator(Translator),
+    /// No `F`: the interpreter is looked for inside the container, where it is not.
+    NoFixBinary,
+    /// The interpreter is not there, and the kernel holds none.
+    InterpreterMissing(String),
+    /// With `F`, and the file that the kernel holds cannot be looked at any more.
+    InterpreterDeleted(String),
+    /// The kernel holds another file than the one on disk now.
+    InterpreterStale,
+    /// It needs a loader and libraries, which a container does not have.
+    InterpreterDynamic(String),
+    /// It is no program for this host, or a QEMU for another platform.
+    InterpreterWrongMachine(String),
+    /// Others than root could change it.
+    InterpreterWritable(Suspicion),
+    /// It does not belong to root.
+    InterpreterOwner(Suspicion),
+    /// Whether others could change it cannot be seen.
+    InterpreterTrustUnknown(String),
+    /// The interpreter's name demands `P`, and it is missing.
+    WrongFlags,
+    /// `C`: setuid programs gain their owner's rights, and the configuration does not ask for it.
+    Credentials,
+}
+
+impl Defect {
+    /// Whether a handler with it is none that counts as good. The others are only reported.
+    pub fn is_blocking(&self) -> bool {
+        !matches!(self, Self::Credentials | Self::InterpreterTrustUnknown(_))
+    }
+}
+
+/// Whether the configuration asks for the flag `C` of this target.
+pub(super) fn may_have_credentials(snapshot: &Snapshot, target: &Target) -> bool {
+    snapshot.config.credentials || target.rule.as_ref().is_some_and(|rule| rule.flags.credentials)
+}
+
+/// What speaks against registering `rule` for `target`, the flag `C` left aside.
+pub fn vet(snapshot: &Snapshot, target: &Target, rule: &Rule) -> Vec<Defect> {
+    let mut defects = Vec::new();
+    if !rule.flags.fix_binary {
+        defects.push(Defect::NoFixBinary);
+    }
+    if qemu::needs_preserve_argv0(&rule.interpreter) && !rule.flags.preserve_argv0 {
+        defects.push(Defect::WrongFlags);
+    }
+    match snapshot.interpreters.get(&rule.interpreter) {
+        Some(Ok(interpreter)) => vet_interpreter(snapshot, target, interpreter, &mut defects),
+        Some(Err(why)) if why == qemu::UNREADABLE => {
+            defects.push(Defect::InterpreterTrustUnknown(format!("{}: {why}", rule.interpreter.display())));
+        }
+        Some(Err(why)) => defects.push(Defect::InterpreterMissing(why.clone())),
+        None => defects.push(Defect::InterpreterTrustUnknown("it was not looked at".to_owned())),
+    }
+    defects
+}
+
+fn vet_interpreter(snapshot: &Snapshot, target: &Target, interpreter: &Interpreter, defects: &mut Vec<Defect>) {
+    let native = &snapshot.facts.native;
+    let own = native.first().map_or_else(|| snapshot.facts.machine.clone(), ToString::to_string);
+    match &interpreter.program {
+        None => defects.push(Defect::InterpreterWrongMachine("it is no ELF program".to_owned())),
+        Some(program) => {
+            if !program.runs_on.is_some_and(|p| native.contains(&p)) {
+                let found = program.runs_on.map_or("an unknown platform".to_owned(), ToString::to_string);
+                defects.push(Defect::InterpreterWrongMachine(format!("it is a program for {found}, not for {own}")));
+            }
+            if let Some(loader) = &program.loader {
+                defects.push(Defect::InterpreterDynamic(loader.clone()));
+            }
+        }
+    }
+    if !interpreter.executable {
+        defects.push(Defect::InterpreterWrongMachine("it has no permission to be executed".to_owned()));
+    }
+    let emulates = qemu::target_of(&interpreter.resolved).or_else(|| qemu::target_of(&interpreter.path));
+    if let Some((platform, emulates)) = target.platform.zip(emulates).filter(|(p, emulates)| p.qemu != *emulates) {
+        defects.push(Defect::InterpreterWrongMachine(format!("it is QEMU for {emulates}, not for {}", platform.qemu)));
+    }
+    match &interpreter.trust {
+        Trust::Safe => {}
+        Trust::Writable(why) => defects.push(Defect::InterpreterWritable(why.clone())),
+        Trust::Owned(why) => defects.push(Defect::InterpreterOwner(why.clone())),
+        Trust::Unknown(why) => defects.push(Defect::InterpreterTrustUnknown(why.clone())),
+    }
+}
