@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{AccessFlags, access};
@@ -74,6 +75,14 @@ fn read_entry(path: &Path) -> io::Result<(String, u64)> {
     Ok((String::from_utf8_lossy(&text[..length]).into_owned(), file.metadata()?.ino()))
 }
 
+/// Whether an error of opening the directory says that nothing is mounted there. systemd's
+/// automount gives `ENODEV` where mounting failed, as it does without the kernel's module, and
+/// `EHOSTDOWN` where it is being stopped (src/core/automount.c).
+fn means_not_mounted(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::ENOENT | Errno::ENODEV | Errno::EHOSTDOWN))
+}
+
 impl Registry {
     /// Reads the table. None where the file system is not mounted here. Behind systemd's automount
     /// this mounts it.
@@ -111,7 +120,7 @@ impl Registry {
     fn is_mounted(&self) -> io::Result<Option<bool>> {
         let directory = match File::open(&self.directory) {
             Ok(directory) => directory,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) if means_not_mounted(&e) => return Ok(None),
             Err(e) => return Err(e),
         };
         if fstatfs(&directory)?.filesystem_type() != BINFMTFS {
@@ -198,5 +207,19 @@ impl Registry {
         use nix::mount::{MsFlags, mount};
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         Ok(mount(Some("binfmt_misc"), &self.directory, Some("binfmt_misc"), flags, None::<&str>)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_automount_that_cannot_mount_is_told_from_no_permission() {
+        let error = |errno: Errno| io::Error::from_raw_os_error(errno as i32);
+        for errno in [Errno::ENOENT, Errno::ENODEV, Errno::EHOSTDOWN] {
+            assert!(means_not_mounted(&error(errno)), "{errno}");
+        }
+        assert!(!means_not_mounted(&error(Errno::EACCES)));
     }
 }
