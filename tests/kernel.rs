@@ -230,6 +230,18 @@ fn a_fragment_that_would_capture_the_hosts_own_programs_is_critical() {
 }
 
 #[test]
+fn a_handler_whose_name_is_no_text_is_seen_too() {
+    let host = sandbox!();
+    good(&host);
+    let shadow = rule("NAME", QEMU, "O").replace('\\', "\\\\").replace("NAME", "a\\377");
+    host.sh(&format!("printf '{shadow}' > {TABLE}/register"));
+    let status = host.status();
+    assert!(status.code == 2 && status.ids().contains(&"shadowed"), "{}", status.describe());
+    host.apply(&[], 0);
+    assert_eq!(host.status().json["platforms"][0]["handler"]["entry"], "qemu-aarch64");
+}
+
+#[test]
 fn a_name_that_is_taken_is_left_to_its_holder() {
     let host = sandbox!();
     let other = rule("qemu-aarch64", QEMU, "F").replace(r"\xb7", r"\xb8");

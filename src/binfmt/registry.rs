@@ -96,11 +96,13 @@ impl Registry {
         table.writable = !read_only && access(&self.directory.join("register"), AccessFlags::W_OK).is_ok();
         // The directory lists the newest first, which is the order of matching.
         for file in std::fs::read_dir(&self.directory)? {
-            let name = file?.file_name().to_string_lossy().into_owned();
+            let file = file?.file_name();
+            // The kernel takes names that are no UTF-8: the file is read by its own.
+            let name = file.to_string_lossy().into_owned();
             if name == "register" {
                 continue;
             }
-            let (text, inode) = match read_entry(&self.directory.join(&name)) {
+            let (text, inode) = match read_entry(&self.directory.join(&file)) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 other => other?,
             };

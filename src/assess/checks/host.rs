@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Checks of the host as a whole.
 
+use std::path::Path;
+
 use super::{Context, Found};
 use crate::assess::plan::is_confined;
 use crate::assess::{advice, look};
 use crate::binfmt::entry::Entry;
+use crate::binfmt::registry;
 use crate::finding::Severity::{Critical, Note, Unknown, Warning};
 use crate::host::{Confinement, EtcPersistence, KernelSupport};
 use crate::platform::Platform;
@@ -41,6 +44,7 @@ pub const CHECKS: &[HostCheck] = &[
     HostCheck { id: "masked-namespace", title: "no table in this user namespace", run: masked_namespace },
     HostCheck { id: "not-mounted", title: "binfmt_misc is not mounted", run: not_mounted },
     HostCheck { id: "table-unreadable", title: "the kernel's table cannot be read", run: table_unreadable },
+    HostCheck { id: "entry-unreadable", title: "an entry of the table cannot be understood", run: entry_unreadable },
     HostCheck { id: "private-table", title: "a table of this user namespace's own", run: private_table },
     HostCheck { id: "read-only", title: "binfmt_misc is mounted read-only", run: read_only },
     HostCheck { id: "globally-off", title: "handlers are turned off as a whole", run: globally_off },
@@ -260,6 +264,19 @@ fn table_unreadable(context: &Context<'_>) -> Vec<Found> {
     let Kernel::Unreadable(why) = &context.snapshot.kernel else { return Vec::new() };
     let message = format!("/proc/sys/fs/binfmt_misc cannot be read: {why}");
     vec![Found::new(Unknown, message, "Ask as root: `sudo qemu-persist status`.")]
+}
+
+fn entry_unreadable(context: &Context<'_>) -> Vec<Found> {
+    let unreadable = context.snapshot.kernel.table().map_or(&[][..], |table| &table.unreadable);
+    let tell = |(name, why): &(String, String)| {
+        let path = Path::new(registry::DIRECTORY).join(name);
+        Found::new(
+            Unknown,
+            format!("the entry {name} may take any program: {why}"),
+            format!("See what it is: `cat {}`.", path.display()),
+        )
+    };
+    unreadable.iter().map(tell).collect()
 }
 
 fn private_table(context: &Context<'_>) -> Vec<Found> {

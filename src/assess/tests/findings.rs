@@ -171,6 +171,11 @@ const HOST_ROWS: &[Row] = &[
         &[("masked-namespace", Unknown)],
     ),
     ("unreadable", || with(|h| h.0.kernel = Kernel::Unreadable("denied".into())), &[("table-unreadable", Unknown)]),
+    (
+        "an entry that cannot be understood",
+        || with(|h| h.table().unreadable.push(("odd".into(), "it has no magic".into()))),
+        &[("entry-unreadable", Unknown)],
+    ),
     ("a namespace's own table", || with(|h| h.0.facts.user_namespace = true), &[("private-table", Note)]),
     ("read-only", || with(|h| h.table().read_only = true), &[("read-only", Warning)]),
     ("turned off", || with(|h| h.table().enabled = false), &[("globally-off", Critical)]),
