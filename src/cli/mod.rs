@@ -163,17 +163,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Host(args) => host::run(args, &mut screen),
         Verb::Config(args) => config::run(args, &mut screen),
     };
+    // What is still to be written may fail as well.
+    let result = result.and_then(|code| screen.flush().map(|()| code).map_err(Into::into));
     result.unwrap_or_else(|error| {
-        if is_broken_pipe(&error) {
-            return 0;
-        }
         screen.error(&error);
         let unexpected = if matches!(cli.verb, Verb::Status(_) | Verb::Selftest(_) | Verb::Host(_)) { 3 } else { 2 };
         error.downcast_ref::<Failure>().map_or(unexpected, Failure::exit_code)
     })
-}
-
-/// Whether the reader of our output went away, as `head` does: no error of ours.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
 }

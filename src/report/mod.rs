@@ -26,6 +26,29 @@ pub struct Screen {
     colour: bool,
 }
 
+/// Somebody who may stop reading, as `head` does: what is written after that goes nowhere, and the
+/// exit code stays that of what was found.
+struct Reader<W>(W);
+
+impl<W: Write> Reader<W> {
+    fn unless_gone<T>(result: io::Result<T>, gone: T) -> io::Result<T> {
+        match result {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(gone),
+            other => other.map_err(|e| io::Error::new(e.kind(), format!("standard output: {e}"))),
+        }
+    }
+}
+
+impl<W: Write> Write for Reader<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Self::unless_gone(self.0.write(bytes), bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Self::unless_gone(self.0.flush(), ())
+    }
+}
+
 /// What a piece of text says, which a terminal shows by colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
@@ -98,7 +121,7 @@ impl Screen {
         let set = |name| std::env::var_os(name).is_some_and(|v: std::ffi::OsString| !v.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let colour = io::stdout().is_terminal() && !set("NO_COLOR") && !dumb;
-        Self { out: Box::new(io::BufWriter::new(io::stdout())), colour }
+        Self { out: Box::new(io::BufWriter::new(Reader(io::stdout()))), colour }
     }
 
     /// A screen that writes plain text to `out`, for tests.
