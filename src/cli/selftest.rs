@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(long, value_name = "PLATFORM", value_parser = parse_platform, num_args = 1..)]
     pub platform: Vec<&'static Platform>,
     /// By which runtime: auto is every engine that answers, and builtin where none does
-    #[arg(long, value_name = "RUNTIME", value_parser = PossibleValuesParser::new(RUNTIMES.map(|(name, _)| name)))]
+    #[arg(long, value_name = "RUNTIME", value_parser = PossibleValuesParser::new(Runtime::ALL.map(Runtime::name)))]
     pub runtime: Option<String>,
     /// Run this image instead of the probe that is built in; it is pulled where it is not here
     #[arg(long, value_name = "IMAGE")]
@@ -45,15 +45,6 @@ pub struct Args {
     pub json: bool,
 }
 
-const RUNTIMES: [(&str, Runtime); 6] = [
-    ("auto", Runtime::Auto),
-    ("builtin", Runtime::Builtin),
-    ("docker", Runtime::Docker),
-    ("podman", Runtime::Podman),
-    ("nerdctl", Runtime::Nerdctl),
-    ("all", Runtime::All),
-];
-
 /// Runs it and gives the exit code.
 ///
 /// # Errors
@@ -66,10 +57,7 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     }
     super::refuse_unwanted(&snapshot, &args.platform)?;
     let config = &snapshot.config;
-    let runtime = match &args.runtime {
-        Some(name) => RUNTIMES.iter().find(|(known, _)| known == name).map_or(Runtime::Auto, |(_, runtime)| *runtime),
-        None => config.selftest_runtime,
-    };
+    let runtime = args.runtime.as_deref().and_then(Runtime::named).unwrap_or(config.selftest_runtime);
     let wanted = snapshot.targets.iter().filter(|target| target.is_among(&args.platform));
     let request = Request {
         platforms: wanted.filter_map(|target| target.platform).collect(),
