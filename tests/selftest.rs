@@ -117,11 +117,16 @@ fn people_get_aligned_lines_and_wrong_usage_is_64() {
 }
 
 /// Puts a `docker` into the sandbox that does what `cases` says, the arms of a shell's `case` over
-/// its first argument, and writes down how it was called.
+/// its first argument, and writes down how it was called. Containers of this machine's own
+/// platform run in it.
 fn fake_docker(host: &Sandbox, cases: &str) {
     let version = r#"version) echo '{"Client":{"Version":"1"},"Server":{"Version":"2","Arch":"amd64"}}';;"#;
-    let script =
-        format!("#!/bin/sh\necho \"$@\" >>/run/calls\ncase \"$1\" in\n{cases}\n{version}\n*) exit 0;;\nesac\n");
+    let own =
+        r#"run\ *--platform\ linux/amd64\ *) for nonce; do :; done; echo "qemu-persist-probe 1 x86_64 $nonce"; exit;;"#;
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" >>/run/calls\ncase \"$*\" in {own} esac\n\
+         case \"$1\" in\n{cases}\n{version}\n*) exit 0;;\nesac\n"
+    );
     host.write("/usr/bin/docker", &script);
     host.sh("chmod 755 /usr/bin/docker");
 }
