@@ -230,6 +230,16 @@ fn a_fragment_that_would_capture_the_hosts_own_programs_is_critical() {
 }
 
 #[test]
+fn people_are_told_that_there_is_no_handler_or_none_of_its_flags() {
+    let host = sandbox!();
+    let told = host.qemu_persist(&["status"]).out;
+    assert!(told.contains("  handler      none\n") && !told.contains("  interpreter  "), "{told}");
+    host.register(&rule("qemu-aarch64", QEMU, ""));
+    let told = host.qemu_persist(&["status"]).out;
+    assert!(told.contains("  handler      qemu-aarch64, no flags\n"), "{told}");
+}
+
+#[test]
 fn a_handler_whose_name_is_no_text_is_seen_too() {
     let host = sandbox!();
     good(&host);

@@ -214,7 +214,7 @@ pub fn show(report: &Report, json: bool, screen: &mut Screen) -> io::Result<()> 
         return screen.json(report);
     }
     for platform in &report.platforms {
-        show_platform(platform, screen)?;
+        show_platform(platform, report.enabled.is_some(), screen)?;
     }
     if let Some(containers) = &report.containers {
         show_containers(containers, screen)?;
@@ -245,7 +245,8 @@ fn show_containers(containers: &[EmulatedContainer], screen: &mut Screen) -> io:
 
 const INDENT: usize = 15;
 
-fn show_platform(platform: &PlatformReport, screen: &mut Screen) -> io::Result<()> {
+/// `table` is whether the kernel's table could be seen.
+fn show_platform(platform: &PlatformReport, table: bool, screen: &mut Screen) -> io::Result<()> {
     let subject = escape(&platform.subject);
     let word = screen.tint(platform.verdict.into(), platform.verdict.word());
     screen.line(format!("{} {word}", screen.tint(Tone::Strong, &subject)))?;
@@ -260,12 +261,14 @@ fn show_platform(platform: &PlatformReport, screen: &mut Screen) -> io::Result<(
     let Some(handler) = &platform.handler else {
         // A system image has no kernel, so that the next boot is all there is.
         match &platform.at_boot {
-            Some(boot) => row("interpreter", &boot.interpreter.display().to_string())?,
-            None => row("handler", "none")?,
+            Some(boot) if !table => row("interpreter", &boot.interpreter.display().to_string())?,
+            _ => row("handler", "none")?,
         }
         return row("at boot", &boot);
     };
-    row("handler", &format!("{}, flags {}", handler.entry, handler.flags))?;
+    let flags = handler.flags.to_string();
+    let flags = if flags.is_empty() { "no flags".to_owned() } else { format!("flags {flags}") };
+    row("handler", &format!("{}, {flags}", handler.entry))?;
     row("interpreter", &handler.interpreter.display().to_string())?;
     let on_disk = match handler.interpreter_on_disk {
         Currency::Current => "the file on disk",
