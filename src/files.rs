@@ -12,11 +12,15 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::Mode;
 
 /// The largest file that is read whole: ours, fragments, and package databases.
 const LARGEST: u64 = 64 << 20;
+
+/// How often a path is resolved again where the kernel could not tell whether it stays in the tree.
+const UNSURE: u32 = 10_000;
 
 /// A file tree: `/`, or a directory that holds a system image.
 #[derive(Debug)]
@@ -61,7 +65,14 @@ impl Root {
             None => nix::fcntl::open(path, flags, Mode::empty())?,
             Some(image) => {
                 let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
-                openat2(image, path, how)?
+                // Any rename on the system makes the kernel unsure where `..` leads (openat2(2)).
+                let mut tries = 0;
+                loop {
+                    match openat2(image, path, how) {
+                        Err(Errno::EAGAIN) if tries < UNSURE => tries += 1,
+                        other => break other?,
+                    }
+                }
             }
         };
         Ok(fd.into())
@@ -277,6 +288,29 @@ mod tests {
         symlink("/etc", dir.path().join("etc")).unwrap();
         assert!(root.read(Path::new("/etc/passwd")).is_err());
         assert_eq!(root.read_link(Path::new("/etc")).unwrap(), Path::new("/etc"));
+    }
+
+    #[test]
+    fn what_others_rename_meanwhile_hides_nothing() {
+        let (dir, root) = tree();
+        root.write_whole(Path::new("/usr/bin/qemu"), b"inside").unwrap();
+        root.create_dir_all(Path::new("/usr/libexec")).unwrap();
+        symlink("../../usr/libexec/../bin/qemu", dir.path().join("usr/libexec/link")).unwrap();
+        let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+        std::fs::create_dir(&one).unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::fs::rename(&one, &other).unwrap();
+                    std::fs::rename(&other, &one).unwrap();
+                }
+            });
+            let read: Vec<_> = (0..5000).map(|_| root.read(Path::new("/usr/libexec/link"))).collect();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            let failed: Vec<_> = read.into_iter().filter_map(Result::err).collect();
+            assert!(failed.is_empty(), "{} of 5000: {:?}", failed.len(), failed[0]);
+        });
     }
 
     #[test]
