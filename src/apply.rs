@@ -20,7 +20,7 @@ use crate::assess::look::{Origin, origin_of};
 use crate::assess::plan::{Action, Manner, Plan, Step, stand_in};
 use crate::binfmt::entry::Entry;
 use crate::binfmt::fragment;
-use crate::binfmt::registry::{self, Registry};
+use crate::binfmt::registry::{self, Registry, Table};
 use crate::binfmt::rule::Rule;
 use crate::files::Root;
 use crate::record::{self, FileIdentity, Registration, Registrations};
@@ -51,6 +51,19 @@ pub struct Outcome {
     pub done: Vec<Step>,
     /// The steps that failed.
     pub failed: Vec<Failed>,
+    /// The kernel's table afterwards, where it was read again to confirm what was registered.
+    #[serde(skip)]
+    pub table: Option<Table>,
+}
+
+impl Outcome {
+    /// Whether any fragment was written or removed, or tried to.
+    pub fn touched_fragments(&self) -> bool {
+        let steps = self.done.iter().chain(self.failed.iter().map(|failed| &failed.step));
+        steps
+            .map(|step| &step.action)
+            .any(|a| matches!(a, Action::WriteFragment { .. } | Action::RemoveFragment { .. }))
+    }
 }
 
 /// Why a run could not begin.
@@ -112,21 +125,21 @@ pub fn apply(root: &Root, snapshot: &Snapshot, plan: &Plan) -> Outcome {
     };
     run.announce(plan);
     for step in &plan.steps {
+        let result = run.carry_out(&step.action);
+        run.enter(step, result);
+    }
+    run.confirm();
+    run.remember();
+    for step in &run.outcome.done {
         let platform = step.subject.as_deref().unwrap_or_default();
         let (action, handler) = (step.action.name(), step.action.handler());
-        match run.carry_out(&step.action) {
-            Ok(()) => {
-                tracing::info!(platform, action, handler, "{action} {handler}: {}", step.why);
-                run.outcome.done.push(step.clone());
-            }
-            Err(e) => {
-                let error = explain(&step.action, &e);
-                tracing::error!(platform, action, handler, "could not {action} {handler}: {error}");
-                run.outcome.failed.push(Failed { step: step.clone(), error });
-            }
-        }
+        tracing::info!(platform, action, handler, "{action} {handler}: {}", step.why);
     }
-    run.remember();
+    for Failed { step, error } in &run.outcome.failed {
+        let platform = step.subject.as_deref().unwrap_or_default();
+        let (action, handler) = (step.action.name(), step.action.handler());
+        tracing::error!(platform, action, handler, "could not {action} {handler}: {error}");
+    }
     run.outcome
 }
 
@@ -196,6 +209,46 @@ impl Run<'_> {
         }
     }
 
+    fn enter(&mut self, step: &Step, result: io::Result<()>) {
+        match result {
+            Ok(()) => self.outcome.done.push(step.clone()),
+            Err(e) => {
+                let failed = Failed { step: step.clone(), error: explain(&step.action, &e) };
+                self.outcome.failed.push(failed);
+            }
+        }
+    }
+
+    /// Reads back what was registered, all of it at once. What the kernel does not show as it was
+    /// written has failed.
+    fn confirm(&mut self) {
+        let registers = |step: &Step| matches!(step.action, Action::Register { .. } | Action::Restore { .. });
+        if !self.outcome.done.iter().any(registers) {
+            return;
+        }
+        let table = self.registry.read();
+        for step in std::mem::take(&mut self.outcome.done) {
+            let result = match (&step.action, &table) {
+                (Action::Register { rule, .. } | Action::Restore { rule }, Ok(Some(table))) => {
+                    registry::confirm(rule, table.entry(&rule.name)).map(|entry| {
+                        if let Some(registration) = self.registrations.entries.get_mut(&rule.name) {
+                            registration.inode = entry.inode;
+                        }
+                    })
+                }
+                (Action::Register { .. } | Action::Restore { .. }, Ok(None)) => {
+                    Err(io::Error::other("binfmt_misc was unmounted meanwhile"))
+                }
+                (Action::Register { .. } | Action::Restore { .. }, Err(e)) => {
+                    Err(io::Error::new(e.kind(), format!("it could not be read back: {e}")))
+                }
+                _ => Ok(()),
+            };
+            self.enter(&step, result);
+        }
+        self.outcome.table = table.ok().flatten();
+    }
+
     fn carry_out(&mut self, action: &Action) -> io::Result<()> {
         match action {
             Action::Mount => self.registry.mount(),
@@ -203,16 +256,16 @@ impl Run<'_> {
             Action::Enable { name } => self.registry.enable(name),
             Action::DisableCapturing { name } => self.registry.disable(name),
             Action::Register { rule, manner, displaced } => {
-                let entry = self.register(rule, *manner)?;
-                self.note(rule, entry.inode, self.held_by(rule), displaced.clone());
+                self.register(rule, *manner)?;
+                self.note(rule, 0, self.held_by(rule), displaced.clone());
                 Ok(())
             }
-            Action::Restore { rule } => self.register(rule, Manner::New).map(drop),
+            Action::Restore { rule } => self.register(rule, Manner::New),
             Action::Retire { name, restore } => {
                 match restore.as_ref().map(|rule| self.register(rule, Manner::Exchange)) {
                     // What it had replaced cannot be had back: its interpreter is gone.
                     Some(Err(e)) if e.kind() == io::ErrorKind::NotFound => self.registry.remove(name)?,
-                    Some(restored) => drop(restored?),
+                    Some(restored) => restored?,
                     None => self.registry.remove(name)?,
                 }
                 self.registrations.entries.remove(name);
@@ -235,9 +288,9 @@ impl Run<'_> {
         }
     }
 
-    fn register(&self, rule: &Rule, manner: Manner) -> io::Result<Entry> {
+    fn register(&self, rule: &Rule, manner: Manner) -> io::Result<()> {
         if manner == Manner::New {
-            return self.registry.register(rule);
+            return self.registry.write_rule(rule);
         }
         // A stand-in that an earlier run left behind may be all that runs programs now: it goes last.
         let first = stand_in(&rule.name);
@@ -246,10 +299,9 @@ impl Run<'_> {
         self.registry.remove(&stand_in.name)?;
         self.registry.register(&stand_in)?;
         self.registry.remove(&rule.name)?;
-        let entry = self.registry.register(rule)?;
+        self.registry.register(rule)?;
         self.registry.remove(&stand_in.name)?;
-        self.registry.remove(&first)?;
-        Ok(entry)
+        self.registry.remove(&first)
     }
 
     /// The file that the kernel opened for a rule with `F`: the one that the snapshot saw, unless

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::apply::Outcome;
 use crate::binfmt::database;
 use crate::binfmt::entry::Entry;
 use crate::binfmt::fragment::{self, Fragment};
@@ -125,15 +126,20 @@ impl Snapshot {
         snapshot
     }
 
-    /// Reads again what applying changes: the kernel's table, the fragments, and the records. The
-    /// host, the configuration and the interpreters are as they were.
+    /// Reads again what applying changes: the kernel's table, the fragments, and the records, as far
+    /// as `outcome` says that they changed. The host, the configuration and the interpreters are as
+    /// they were.
     #[must_use]
-    pub fn again(self, root: &Root) -> Self {
+    pub fn after(self, root: &Root, outcome: &Outcome) -> Self {
         let registrations: Registrations = record::load(root, record::REGISTRATIONS).unwrap_or_default();
         let this_boot = registrations.boot_id == self.facts.boot_id && root.is_live();
         Self {
-            kernel: if root.is_live() { Kernel::read(&Registry::default()) } else { Kernel::NotAsked },
-            fragments: fragment::read_all(root),
+            kernel: match outcome.table.clone() {
+                Some(table) => Kernel::Table(table),
+                None if root.is_live() => Kernel::read(&Registry::default()),
+                None => Kernel::NotAsked,
+            },
+            fragments: if outcome.touched_fragments() { fragment::read_all(root) } else { self.fragments },
             registrations: if this_boot { registrations } else { Registrations::default() },
             removed: root.exists(Path::new(record::REMOVED)),
             ..self

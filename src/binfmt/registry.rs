@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The registry: binfmt_misc as it is mounted, read into a [`Table`] and written to.
 
+use std::cell::OnceCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -50,29 +51,25 @@ impl Table {
 }
 
 /// The mounted file system, or the place where it would be mounted.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Registry {
     directory: PathBuf,
+    register: OnceCell<File>,
 }
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { directory: PathBuf::from(DIRECTORY) }
+        Self { directory: PathBuf::from(DIRECTORY), register: OnceCell::new() }
     }
 }
 
-/// A short file of the kernel's, read whole: the usual `std` way asks for its size first, in vain.
-fn read_entry(path: &Path) -> io::Result<(String, u64)> {
+/// A file of the kernel's, read whole. The kernel gives all of it that there is room for at once, so
+/// less than that is the end (`simple_read_from_buffer()`, fs/libfs.c).
+fn read_entry(path: &Path) -> io::Result<(String, File)> {
     let mut file = File::open(path)?;
     let mut text = [0; 8192];
-    let mut length = 0;
-    while length < text.len() {
-        match file.read(&mut text[length..])? {
-            0 => break,
-            read => length += read,
-        }
-    }
-    Ok((String::from_utf8_lossy(&text[..length]).into_owned(), file.metadata()?.ino()))
+    let length = file.read(&mut text)?;
+    Ok((String::from_utf8_lossy(&text[..length]).into_owned(), file))
 }
 
 /// Whether an error of opening the directory says that nothing is mounted there. systemd's
@@ -81,6 +78,18 @@ fn read_entry(path: &Path) -> io::Result<(String, u64)> {
 fn means_not_mounted(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::ENOENT | Errno::ENODEV | Errno::EHOSTDOWN))
+}
+
+/// Whether `entry` is what the kernel has to show after `rule` was written.
+///
+/// # Errors
+/// What it shows instead.
+pub fn confirm<'e>(rule: &Rule, entry: Option<&'e Entry>) -> io::Result<&'e Entry> {
+    match entry {
+        Some(entry) if entry.does_what(rule) && entry.enabled => Ok(entry),
+        Some(entry) => Err(io::Error::other(format!("the kernel shows another rule than was written: {entry:?}"))),
+        None => Err(io::Error::other("it vanished at once: somebody else is changing the handlers")),
+    }
 }
 
 impl Registry {
@@ -96,15 +105,16 @@ impl Registry {
         table.writable = !read_only && access(&self.directory.join("register"), AccessFlags::W_OK).is_ok();
         // The directory lists the newest first, which is the order of matching.
         for file in std::fs::read_dir(&self.directory)? {
-            let file = file?.file_name();
+            let file = file?;
+            let (file, inode) = (file.file_name(), file.ino());
             // The kernel takes names that are no UTF-8: the file is read by its own.
             let name = file.to_string_lossy().into_owned();
             if name == "register" {
                 continue;
             }
-            let (text, inode) = match read_entry(&self.directory.join(&file)) {
+            let text = match read_entry(&self.directory.join(&file)) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                other => other?,
+                other => other?.0,
             };
             if name == "status" {
                 table.enabled = text.trim_end() == "enabled";
@@ -139,9 +149,9 @@ impl Registry {
         match read_entry(&self.directory.join(name)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
-            Ok((text, inode)) => {
+            Ok((text, file)) => {
                 let entry = Entry::parse(name, &text).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-                Ok(Some(Entry { inode, ..entry }))
+                Ok(Some(Entry { inode: file.metadata()?.ino(), ..entry }))
             }
         }
     }
@@ -158,12 +168,24 @@ impl Registry {
     /// understand, `ENOENT` where `F` finds no interpreter; and an entry that reads otherwise than
     /// it was written.
     pub fn register(&self, rule: &Rule) -> io::Result<Entry> {
-        self.write("register", &rule.to_string())?;
-        match self.entry(&rule.name)? {
-            Some(entry) if entry.does_what(rule) && entry.enabled => Ok(entry),
-            Some(entry) => Err(io::Error::other(format!("the kernel shows another rule than was written: {entry:?}"))),
-            None => Err(io::Error::other("it vanished at once: somebody else is changing the handlers")),
-        }
+        self.write_rule(rule)?;
+        let entry = self.entry(&rule.name)?;
+        confirm(rule, entry.as_ref()).cloned()
+    }
+
+    /// Registers `rule`, which is to be [confirmed](confirm) later. Every write to `register` is one
+    /// registration, so it is opened once.
+    ///
+    /// # Errors
+    /// As [`Registry::register`], but for what reading back shows.
+    pub fn write_rule(&self, rule: &Rule) -> io::Result<()> {
+        let mut register = if let Some(register) = self.register.get() {
+            register
+        } else {
+            let register = OpenOptions::new().write(true).open(self.directory.join("register"))?;
+            self.register.get_or_init(|| register)
+        };
+        register.write_all(rule.to_string().as_bytes())
     }
 
     /// Removes the entry `name`; one that is gone already is no error.

@@ -131,9 +131,9 @@ pub(super) fn perform(root: &Root, wish: &Wish, honour_remove: bool) -> anyhow::
         plan.steps.retain(|step| step.action != Action::Mount);
     }
     let did = apply(root, &snapshot, &plan);
+    let snapshot = snapshot.after(root, &did);
     outcome.done.extend(did.done);
     outcome.failed.extend(did.failed);
-    let snapshot = snapshot.again(root);
     let assessment = assess(&snapshot, wish);
     let mut report = Report::done(&outcome, &assessment, &snapshot);
     report.changed |= removed;

@@ -50,6 +50,7 @@ type List = (String, String);
 #[derive(Debug)]
 pub struct Packages<'a> {
     root: &'a Root,
+    diversions: OnceCell<String>,
     usual: OnceCell<Vec<List>>,
     relevant: OnceCell<Vec<List>>,
     versions: RefCell<BTreeMap<String, Option<String>>>,
@@ -58,7 +59,13 @@ pub struct Packages<'a> {
 impl<'a> Packages<'a> {
     /// Those that are installed in `root`.
     pub fn of(root: &'a Root) -> Self {
-        Self { root, usual: OnceCell::new(), relevant: OnceCell::new(), versions: RefCell::default() }
+        Self {
+            root,
+            diversions: OnceCell::new(),
+            usual: OnceCell::new(),
+            relevant: OnceCell::new(),
+            versions: RefCell::default(),
+        }
     }
 
     fn read(&self, path: &Path) -> Option<String> {
@@ -67,6 +74,10 @@ impl<'a> Packages<'a> {
 
     fn list(&self, package: &str) -> Option<List> {
         Some((package.to_owned(), self.read(&Path::new(INFO).join(format!("{package}.list")))?))
+    }
+
+    fn diversions(&self) -> &str {
+        self.diversions.get_or_init(|| self.read(Path::new(DIVERSIONS)).unwrap_or_default())
     }
 
     fn usual(&self) -> &[List] {
@@ -91,13 +102,13 @@ impl<'a> Packages<'a> {
         if path.starts_with("/usr/local") {
             return None;
         }
-        let path = match diverted(&self.read(Path::new(DIVERSIONS)).unwrap_or_default(), &spellings(&path)) {
+        let path = match diverted(self.diversions(), &spellings(&path)) {
             Diversion::None => path,
             Diversion::From(original) => original,
             Diversion::By(package) => return package,
         };
         let spellings = spellings(&path);
-        let holds = |files: &str| files.lines().any(|file| spellings.iter().any(|path| path == Path::new(file)));
+        let holds = |files: &str| files.lines().any(|file| spellings.iter().any(|path| path.as_os_str() == file));
         let find = |lists: &[List]| lists.iter().find(|(_, files)| holds(files)).map(|(name, _)| name.clone());
         find(self.usual()).or_else(|| find(self.relevant()))
     }

@@ -75,7 +75,7 @@ impl From<&Unmet> for UnmetReport {
 impl Report {
     /// What a run would change.
     pub fn planned(assessment: &Assessment<'_>, snapshot: &Snapshot) -> Self {
-        let outcome = Outcome { done: assessment.plan.steps.clone(), failed: Vec::new() };
+        let outcome = Outcome { done: assessment.plan.steps.clone(), ..Outcome::default() };
         Self { check: true, ..Self::done(&outcome, assessment, snapshot) }
     }
 
