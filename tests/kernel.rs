@@ -252,6 +252,18 @@ fn a_handler_whose_name_is_no_text_is_seen_too() {
 }
 
 #[test]
+fn advice_about_a_path_with_a_blank_can_be_pasted() {
+    let host = sandbox!();
+    host.write("/etc/qemu-persist/config.toml", &handler_config("/opt/my qemu/arm64"));
+    host.sh(&format!("mkdir '/opt/my qemu' && cp {QEMU} '/opt/my qemu/arm64' && chmod 777 '/opt/my qemu'"));
+    for command in host.status().commands("interpreter-writable") {
+        host.sh(&command);
+    }
+    assert_eq!(host.status().ids(), Vec::<&str>::new());
+    assert_eq!(host.run_foreign().code, 0);
+}
+
+#[test]
 fn a_name_that_is_taken_is_left_to_its_holder() {
     let host = sandbox!();
     let other = rule("qemu-aarch64", QEMU, "F").replace(r"\xb7", r"\xb8");

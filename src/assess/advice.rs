@@ -4,14 +4,20 @@
 use std::path::Path;
 
 use super::look::{Origin, Standing};
+use crate::report::shell_word;
 use crate::snapshot::Snapshot;
+
+/// A path as a word of a command.
+pub fn word(path: &Path) -> String {
+    shell_word(&path.to_string_lossy())
+}
 
 /// The command `qemu-persist VERB` as root, for the tree that was looked at.
 pub fn command(snapshot: &Snapshot, verb: &str) -> String {
     if snapshot.live {
         return format!("`sudo qemu-persist {verb}`");
     }
-    format!("`sudo qemu-persist {verb} --root {}`", snapshot.tree.display())
+    format!("`sudo qemu-persist {verb} --root {}`", word(&snapshot.tree))
 }
 
 /// The command that applies.
@@ -26,7 +32,7 @@ pub fn take_over(snapshot: &Snapshot) -> String {
 
 /// The command that removes the file `path` of the tree.
 pub fn remove(snapshot: &Snapshot, path: &Path) -> String {
-    format!("`sudo rm {}`", snapshot.outside(path).display())
+    format!("`sudo rm {}`", word(&snapshot.outside(path)))
 }
 
 /// How the handler that a file registers at boot, and that is no good, makes way for a good one.
@@ -36,11 +42,11 @@ pub fn yield_at_boot(snapshot: &Snapshot, boot: &Standing) -> String {
         Origin::Administrator(path) => format!("Correct it, or {}, then {apply}.", remove(snapshot, path)),
         Origin::Distribution(path) => {
             let mask = Path::new("/etc/binfmt.d").join(path.file_name().unwrap_or_default());
-            let mask = snapshot.outside(&mask);
-            format!("Mask it: `sudo ln -s /dev/null {}`, then {apply}.", mask.display())
+            let mask = word(&snapshot.outside(&mask));
+            format!("Mask it: `sudo ln -s /dev/null {mask}`, then {apply}.")
         }
         Origin::BinfmtSupport => {
-            let (name, interpreter) = (&boot.entry.name, boot.entry.interpreter.display());
+            let (name, interpreter) = (shell_word(&boot.entry.name), word(&boot.entry.interpreter));
             format!("Take it out of its database: `sudo update-binfmts --remove {name} {interpreter}`, then {apply}.")
         }
         Origin::Ours | Origin::Foreign => format!("Make it last: {apply}."),

@@ -18,7 +18,7 @@ use thiserror::Error;
 use crate::config::ConfigError;
 use crate::files::Root;
 use crate::platform::Platform;
-use crate::report::Screen;
+use crate::report::{Screen, shell_word};
 use crate::selftest::builtin;
 use crate::snapshot::Snapshot;
 
@@ -96,7 +96,7 @@ impl Failure {
 
     /// That only root may do `what`; names this very command line with sudo before it.
     pub fn permission(what: &str) -> Self {
-        let command: Vec<_> = std::env::args().map(|a| crate::report::escape(&a)).collect();
+        let command: Vec<_> = std::env::args_os().map(|a| shell_word(&a.to_string_lossy())).collect();
         let command = command.join(" ");
         Self::Permission { what: what.to_owned(), command }
     }

@@ -115,6 +115,15 @@ pub fn escape(text: &str) -> String {
     })
 }
 
+/// `text` as one word of a shell's command line, for commands that people are told to run.
+pub fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 impl Screen {
     /// Standard output: coloured on a terminal, unless `NO_COLOR` is set or `TERM` is `dumb`.
     pub fn stdout() -> Self {
@@ -241,5 +250,18 @@ mod tests {
     fn control_characters_are_shown_not_obeyed() {
         assert_eq!(escape("a\x1b[2Jb\nc\u{202e}d"), "a\\u{1b}[2Jb\\nc\\u{202e}d");
         assert_eq!(escape("héllo – ok"), "héllo – ok");
+    }
+
+    #[test]
+    fn what_a_shell_would_split_or_run_is_quoted() {
+        for (text, word) in [
+            ("/usr/bin/qemu-arm_1.2", "/usr/bin/qemu-arm_1.2"),
+            ("", "''"),
+            ("/my images/pi", "'/my images/pi'"),
+            ("a'; rm b", r"'a'\''; rm b'"),
+            ("$(x)", "'$(x)'"),
+        ] {
+            assert_eq!(shell_word(text), word);
+        }
     }
 }

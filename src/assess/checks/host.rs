@@ -88,17 +88,17 @@ fn captures(snapshot: &Snapshot, entry: &Entry) -> Option<Capture> {
 fn native_captured(context: &Context<'_>) -> Vec<Found> {
     let capture = |entry: &Entry| {
         let (name, path) = (&entry.name, entry.interpreter.display());
-        let remove = format!("echo -1 > /proc/sys/fs/binfmt_misc/{name}");
+        let file = advice::word(&Path::new(registry::DIRECTORY).join(name));
         Some(match captures(context.snapshot, entry)? {
             Capture::Own => Found::new(
                 Critical,
                 format!("the handler {name} ({path}) captures programs that this host runs by itself"),
-                format!("Remove it before anything else: `{remove}` in a root shell."),
+                format!("Remove it before anything else: `echo -1 > {file}` in a root shell."),
             ),
             Capture::Sibling => Found::new(
                 Warning,
                 format!("the handler {name} ({path}) emulates 32-bit programs that this host runs by itself"),
-                format!("Remove it: `sudo sh -c '{remove}'`."),
+                format!("Remove it: `echo -1 | sudo tee {file}`."),
             ),
         })
     };
@@ -273,7 +273,7 @@ fn entry_unreadable(context: &Context<'_>) -> Vec<Found> {
         Found::new(
             Unknown,
             format!("the entry {name} may take any program: {why}"),
-            format!("See what it is: `cat {}`.", path.display()),
+            format!("See what it is: `cat {}`.", advice::word(&path)),
         )
     };
     unreadable.iter().map(tell).collect()

@@ -8,8 +8,9 @@ use crate::assess::advice;
 use crate::assess::look::{Look, Origin, Proven, Standing};
 use crate::assess::plan::{Unmet, stand_in};
 use crate::assess::vet::Defect;
-use crate::binfmt::fragment;
+use crate::binfmt::{fragment, registry};
 use crate::finding::Severity::{self, Critical, Note, Unknown, Warning};
+use crate::report::shell_word;
 use crate::snapshot::Snapshot;
 use crate::target::Target;
 
@@ -96,7 +97,11 @@ fn database_disabled(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
     context.snapshot.kernel.table()?;
     let name = in_database_only(context, look)?;
     let message = format!("{name} is in binfmt-support's database and disabled: no handler is registered");
-    Some(Found::new(Critical, message, format!("Enable it: `sudo update-binfmts --enable {name}`, or {apply}.")))
+    Some(Found::new(
+        Critical,
+        message,
+        format!("Enable it: `sudo update-binfmts --enable {}`, or {apply}.", shell_word(name)),
+    ))
 }
 
 fn disabled(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
@@ -226,12 +231,15 @@ pub fn describe_defect(
         Defect::InterpreterWritable(suspicion) => (
             "interpreter-writable",
             format!("{}: whoever changes it runs inside everybody's containers", suspicion.why),
-            format!("Take that away: `sudo chmod go-w {}`, {again}.", snapshot.outside(&suspicion.path).display()),
+            format!("Take that away: `sudo chmod go-w {}`, {again}.", advice::word(&snapshot.outside(&suspicion.path))),
         ),
         Defect::InterpreterOwner(suspicion) => (
             "interpreter-owner",
             format!("{}: whoever changes it runs inside everybody's containers", suspicion.why),
-            format!("Make it root's: `sudo chown root:root {}`, {again}.", snapshot.outside(&suspicion.path).display()),
+            format!(
+                "Make it root's: `sudo chown root:root {}`, {again}.",
+                advice::word(&snapshot.outside(&suspicion.path))
+            ),
         ),
         Defect::InterpreterTrustUnknown(why) => (
             "interpreter-unverified",
@@ -293,8 +301,8 @@ fn name_taken(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
         holder.interpreter.display()
     );
     let severity = if look.works_now() { Note } else { Warning };
-    let advice =
-        format!("If nothing needs that handler: `echo -1 | sudo tee /proc/sys/fs/binfmt_misc/{name}`, then {apply}.");
+    let file = advice::word(&Path::new(registry::DIRECTORY).join(name));
+    let advice = format!("If nothing needs that handler: `echo -1 | sudo tee {file}`, then {apply}.");
     Some(Found::new(severity, message, advice))
 }
 
