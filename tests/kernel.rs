@@ -252,6 +252,16 @@ fn a_handler_whose_name_is_no_text_is_seen_too() {
 }
 
 #[test]
+fn an_interpreter_that_the_configuration_names_and_is_not_there_is_told_with_its_path() {
+    let host = sandbox!();
+    host.write("/etc/qemu-persist/config.toml", &handler_config("/opt/gone"));
+    let report = host.apply(&[], 2);
+    let (message, advice) = (report["unmet"][0]["message"].as_str(), report["unmet"][0]["advice"].as_str());
+    assert!(message.is_some_and(|text| text.starts_with("/opt/gone: ")), "{report:#}");
+    assert!(advice.is_some_and(|text| text.contains("config show") && !text.contains("apt-get")), "{report:#}");
+}
+
+#[test]
 fn advice_about_a_path_with_a_blank_can_be_pasted() {
     let host = sandbox!();
     host.write("/etc/qemu-persist/config.toml", &handler_config("/opt/my qemu/arm64"));

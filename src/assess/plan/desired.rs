@@ -21,11 +21,11 @@ pub(super) fn desired(snapshot: &Snapshot, look: &Look<'_>) -> Result<Rule, Unme
     };
     let configured = snapshot.config.interpreters.iter().find(|(platform, _)| Some(*platform) == target.platform);
     if let Some(rule) = &target.rule {
-        return if fits(rule) { Ok(rule.clone()) } else { Err(refuse(snapshot, target, rule)) };
+        return if fits(rule) { Ok(rule.clone()) } else { Err(refuse(snapshot, target, rule, true)) };
     }
     if let Some((_, path)) = configured {
         let rule = make_rule(snapshot, target, path);
-        return if fits(&rule) { Ok(rule) } else { Err(refuse(snapshot, target, &rule)) };
+        return if fits(&rule) { Ok(rule) } else { Err(refuse(snapshot, target, &rule, true)) };
     }
     let others = snapshot.fragments.iter().filter(|fragment| !fragment.content.ours);
     let overridden = snapshot.fragments.iter().flat_map(|f| &f.overridden).map(|o| &o.content);
@@ -41,7 +41,7 @@ pub(super) fn desired(snapshot: &Snapshot, look: &Look<'_>) -> Result<Rule, Unme
     }
     let present = |rule: &&Rule| snapshot.interpreters.get(&rule.interpreter).is_some_and(Result::is_ok);
     Err(match rules.iter().find(present) {
-        Some(rule) => refuse(snapshot, target, rule),
+        Some(rule) => refuse(snapshot, target, rule, false),
         None => no_qemu(snapshot, target),
     })
 }
@@ -61,13 +61,28 @@ fn make_rule(snapshot: &Snapshot, target: &Target, interpreter: &Path) -> Rule {
     Rule { name: target.name.clone(), pattern: target.pattern.clone(), interpreter: interpreter.to_owned(), flags }
 }
 
-fn refuse(snapshot: &Snapshot, target: &Target, rule: &Rule) -> Unmet {
+/// `by_configuration` is whether the configuration names the interpreter of `rule`.
+fn refuse(snapshot: &Snapshot, target: &Target, rule: &Rule, by_configuration: bool) -> Unmet {
     let defects = vet(snapshot, target, rule);
     let defect = defects.iter().find(|d| d.is_blocking() || is_doubt(d));
     let (id, message, advice) = defect.map_or_else(
         || ("credentials-flag", "its flag C is not asked for by the configuration".to_owned(), String::new()),
-        |defect| checks::describe_defect(snapshot, target, &rule.interpreter, defect),
+        |defect| {
+            let (id, message, advice) = checks::describe_defect(snapshot, target, &rule.interpreter, defect);
+            (id, format!("{}: {message}", rule.interpreter.display()), advice)
+        },
     );
+    // Another package would not be used where the configuration names a file.
+    let file = ["interpreter-missing", "interpreter-dynamic", "interpreter-wrong-machine"];
+    let advice = if by_configuration && file.contains(&id) {
+        format!(
+            "Name another in the configuration ({} tells the file), then {}.",
+            advice::command(snapshot, "config show"),
+            advice::apply(snapshot)
+        )
+    } else {
+        advice
+    };
     Unmet { subject: target.subject.clone(), id, message, advice }
 }
 
