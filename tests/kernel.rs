@@ -435,9 +435,11 @@ fn enable_and_disable_change_what_is_wanted() {
     host.apply(&[], 0);
     let ran = host.qemu_persist(&["enable", "linux/arm"]);
     assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.contains("write /etc/qemu-persist/config.toml.d/90-enabled.toml\n"), "{ran:?}");
     assert_eq!(host.entries(), ["qemu-aarch64", "qemu-arm"]);
     assert_eq!(host.qemu_persist(&["apply", "--check"]).code, 0);
-    assert_eq!(host.qemu_persist(&["disable", "linux/arm"]).code, 0);
+    let ran = host.qemu_persist(&["disable", "linux/arm"]);
+    assert!(ran.code == 0 && ran.out.contains("because linux/arm is not wanted any more\n"), "{ran:?}");
     assert_eq!(host.entries(), ["qemu-aarch64"]);
     assert_eq!(host.sh("ls /etc/binfmt.d 2>/dev/null || true"), "");
     let own = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };

@@ -9,8 +9,8 @@ use crate::assess::plan::Wish;
 use crate::config::dropin::{self, ToggleError};
 use crate::host::Facts;
 use crate::platform::Platform;
-use crate::report::Screen;
 use crate::report::changes;
+use crate::report::{Screen, Tone, escape};
 
 /// What can be given with `enable` and `disable`.
 #[derive(Debug, clap::Args)]
@@ -54,6 +54,15 @@ pub fn run(args: &Args, wanted: bool, screen: &mut Screen) -> anyhow::Result<u8>
     // To want less is no word against `remove`.
     let mut report = apply::perform(&root, &Wish { force: args.force, ..Wish::default() }, !wanted)?;
     report.changed |= changed;
+    if !args.json && changed {
+        let file = dropin::path();
+        let verb = if root.exists(&file) { "write" } else { "remove" };
+        let what = format!("{verb} {}", escape(&root.outside(&file).to_string_lossy()));
+        screen.paragraph(&screen.tint(Tone::Good, "* "), 2, &what)?;
+        let names: Vec<_> = args.platforms.iter().map(ToString::to_string).collect();
+        let why = if wanted { "is asked for" } else { "is not wanted any more" };
+        screen.paragraph(&screen.tint(Tone::Faint, "  because "), 10, &format!("{} {why}", names.join(", ")))?;
+    }
     changes::show(&report, args.json, screen)?;
     Ok(report.exit_code)
 }
