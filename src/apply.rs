@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -97,7 +97,10 @@ impl Lock {
         let mut file = if root.is_live() {
             root.create_dir_all(path.parent().unwrap_or(path)).map_err(fail)?;
             // Not readable by others, since whoever can open it can hold it.
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(fail)?
+            let mut open = OpenOptions::new();
+            open.write(true).create(true).truncate(false).mode(0o600);
+            // A FIFO in its place is to be an error, and no wait without end.
+            open.custom_flags(OFlag::O_NONBLOCK.bits()).open(path).map_err(fail)?
         } else {
             root.open(path).map_err(fail)?
         };

@@ -494,6 +494,14 @@ fn of_two_runs_at_once_one_waits() {
 }
 
 #[test]
+fn what_is_no_file_is_no_lock_and_holds_nobody() {
+    let host = sandbox!();
+    host.sh("mkdir -p /run/qemu-persist; busybox mkfifo /run/qemu-persist/lock");
+    let ran = host.run("/bin/busybox", &["timeout", "10", "/usr/bin/qemu-persist", "apply"]);
+    assert!(ran.code == 2 && ran.err.contains("/run/qemu-persist/lock"), "{ran:?}");
+}
+
+#[test]
 fn a_full_disk_leaves_what_worked() {
     let host = sandbox!();
     host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf; mkdir -p /etc/binfmt.d");
