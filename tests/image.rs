@@ -466,6 +466,7 @@ fn what_is_no_system_is_refused() {
     let before = image.listing();
     let said = image.status();
     assert!(said.ids().contains(&"unknown-architecture".to_owned()), "{}", said.out);
+    assert!(said.out.contains("not for this system, whose architecture is not known"), "{}", said.out);
     assert_eq!((said.code, image.apply().code), (2, 2));
     assert!(image.listing() == before);
     let nothing = tree::run(image.command(&["status"]).args(["--root", "/nonexistent"]));

@@ -69,7 +69,11 @@ pub fn vet(snapshot: &Snapshot, target: &Target, rule: &Rule) -> Vec<Defect> {
 
 fn vet_interpreter(snapshot: &Snapshot, target: &Target, interpreter: &Interpreter, defects: &mut Vec<Defect>) {
     let native = &snapshot.facts.native;
-    let own = native.first().map_or_else(|| snapshot.facts.machine.clone(), ToString::to_string);
+    let own = match (native.first(), snapshot.facts.machine.as_str()) {
+        (Some(platform), _) => platform.to_string(),
+        (None, "") => "this system, whose architecture is not known".to_owned(),
+        (None, machine) => machine.to_owned(),
+    };
     match &interpreter.program {
         None => defects.push(Defect::InterpreterWrongMachine("it is no ELF program".to_owned())),
         Some(program) => {
