@@ -96,10 +96,13 @@ impl Root {
         if !metadata.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        // Room for all of it and one byte, so that the end is seen without growing.
-        let room = usize::try_from(metadata.len().min(LARGEST)).unwrap_or_default() + 1;
-        let mut content = Vec::with_capacity(room.max(512));
-        file.take(LARGEST + 1).read_to_end(&mut content)?;
+        // The kernel's own files say that they are empty; of others the length is known.
+        let (room, most) = match metadata.len() {
+            0 => (8192, LARGEST + 1),
+            length => (length, length),
+        };
+        let mut content = Vec::with_capacity(usize::try_from(room.min(LARGEST)).unwrap_or_default());
+        file.take(most.min(LARGEST + 1)).read_to_end(&mut content)?;
         if content.len() as u64 > LARGEST {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "larger than 64 MiB"));
         }
@@ -189,7 +192,22 @@ impl Root {
     /// # Errors
     /// Those of `open(2)` and `readdir(3)`.
     pub fn list_unsorted(&self, path: &Path) -> io::Result<Vec<OsString>> {
-        let names = |dir: &Path| std::fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect();
+        Ok(self.list_with_kind(path)?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// The names in the directory `path`, in the order in which the file system gives them, each
+    /// with whether it is a regular file: known from the directory alone, and no where it is not.
+    ///
+    /// # Errors
+    /// Those of `open(2)` and `readdir(3)`.
+    pub fn list_with_kind(&self, path: &Path) -> io::Result<Vec<(OsString, bool)>> {
+        let names = |dir: &Path| {
+            let entries = std::fs::read_dir(dir)?.map(|entry| {
+                let entry = entry?;
+                Ok((entry.file_name(), entry.file_type().is_ok_and(|kind| kind.is_file())))
+            });
+            entries.collect()
+        };
         if self.is_live() {
             return names(path);
         }

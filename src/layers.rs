@@ -49,17 +49,20 @@ pub fn scan(root: &Root, directories: &[&str], suffix: &str) -> Scan {
                 return Ok(Vec::new());
             }
             seen.push(identity);
-            root.list(directory)
+            root.list_with_kind(directory)
         });
         let names = match names {
-            Ok(names) => names,
+            Ok(mut names) => {
+                names.sort();
+                names
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             Err(e) => {
                 errors.push((directory.to_owned(), e));
                 continue;
             }
         };
-        for name in names {
+        for (name, is_file) in names {
             let Some(name) = name.to_str().filter(|name| name.ends_with(suffix) && !name.starts_with('.')) else {
                 continue;
             };
@@ -68,7 +71,8 @@ pub fn scan(root: &Root, directories: &[&str], suffix: &str) -> Scan {
                 file.overridden.push(path);
                 continue;
             }
-            match look(root, &path) {
+            let looked = if is_file { Ok(Look::File) } else { look(root, &path) };
+            match looked {
                 Ok(Look::Directory) => {}
                 Ok(look) => {
                     let masked = look == Look::Masked;

@@ -138,7 +138,7 @@ pub fn candidates(platform: &Platform) -> [PathBuf; 5] {
 const MOST_LINKS: usize = 40;
 
 /// Why nothing is known of an interpreter that is there, but that only others may look at.
-pub const UNREADABLE: &str = "it cannot be read by this user";
+pub const UNREADABLE: &str = "it cannot be read";
 
 /// Looks at interpreters, each file and directory once.
 pub struct Inspector<'a> {
@@ -288,7 +288,10 @@ impl<'a> Inspector<'a> {
 fn describe(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "it does not exist".to_owned(),
-        io::ErrorKind::PermissionDenied => UNREADABLE.to_owned(),
+        io::ErrorKind::NotADirectory | io::ErrorKind::Other => error.to_string(),
+        io::ErrorKind::PermissionDenied => format!("{UNREADABLE} by this user"),
+        // Too many open files, a broken disk: nothing that is said of the file itself.
+        _ if error.raw_os_error() != Some(nix::libc::ELOOP) => format!("{UNREADABLE}: {error}"),
         _ => error.to_string(),
     }
 }

@@ -67,6 +67,8 @@ pub struct Snapshot {
     pub kernel: Kernel,
     /// The fragments, in the order in which systemd reads them.
     pub fragments: Vec<Fragment>,
+    /// What of the fragments' directories could not be looked at, and why.
+    pub fragment_errors: Vec<String>,
     /// What binfmt-support registers at boot besides, where it is installed.
     pub database: Vec<Rule>,
     /// The interpreters that matter, by the path under which each is named.
@@ -94,6 +96,10 @@ impl Snapshot {
             Err(error) => (Config::default(), Some(error)),
         };
         let mut snapshot = Self::with_config(root, config, honour_remove);
+        // What is wanted is not known then, and the defaults may be something else.
+        if error.is_some() {
+            snapshot.targets.clear();
+        }
         snapshot.config_error = error.as_ref().map(ConfigError::summary);
         (snapshot, error)
     }
@@ -106,6 +112,7 @@ impl Snapshot {
         let kernel = if root.is_live() { Kernel::read(&Registry::default()) } else { Kernel::NotAsked };
         let registrations: Registrations = record::load(root, record::REGISTRATIONS).unwrap_or_default();
         let this_boot = registrations.boot_id == facts.boot_id && root.is_live();
+        let (fragments, fragment_errors) = fragment::read_all(root);
         let mut snapshot = Self {
             live: root.is_live(),
             tree: root.outside(Path::new("/")).components().collect(),
@@ -113,7 +120,8 @@ impl Snapshot {
             config_error: None,
             targets,
             kernel,
-            fragments: fragment::read_all(root),
+            fragments,
+            fragment_errors,
             database: database::read(root),
             interpreters: BTreeMap::new(),
             registrations: if this_boot { registrations } else { Registrations::default() },
@@ -133,13 +141,16 @@ impl Snapshot {
     pub fn after(self, root: &Root, outcome: &Outcome) -> Self {
         let registrations: Registrations = record::load(root, record::REGISTRATIONS).unwrap_or_default();
         let this_boot = registrations.boot_id == self.facts.boot_id && root.is_live();
+        let (fragments, fragment_errors) =
+            if outcome.touched_fragments() { fragment::read_all(root) } else { (self.fragments, self.fragment_errors) };
         Self {
             kernel: match outcome.table.clone() {
                 Some(table) => Kernel::Table(table),
                 None if root.is_live() => Kernel::read(&Registry::default()),
                 None => Kernel::NotAsked,
             },
-            fragments: if outcome.touched_fragments() { fragment::read_all(root) } else { self.fragments },
+            fragments,
+            fragment_errors,
             registrations: if this_boot { registrations } else { Registrations::default() },
             removed: root.exists(Path::new(record::REMOVED)),
             ..self

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Times qemu-persist beside Debian's systemd-binfmt, on the same rules and in one run: the rules of
 # Debian's qemu-user-static, in a user namespace whose table nobody else sees. Ratios count, since
 # machines are noisy. Usage: tests/bench.sh [RUNS]
@@ -24,8 +25,12 @@ mount -t tmpfs run /run && mkdir -p /run/systemd/system
 mount -t tmpfs etc /mnt && mkdir /mnt/binfmt.d /mnt/rules /mnt/config /mnt/state
 cp /usr/lib/binfmt.d/qemu-*.conf /mnt/rules/
 for directory in /etc/binfmt.d:binfmt.d /usr/lib/binfmt.d:rules /etc/qemu-persist:config /var/lib/qemu-persist:state; do
-    mkdir -p "${directory%:*}" && mount --bind "/mnt/${directory#*:}" "${directory%:*}"
+    place=${directory%:*}
+    # Mounts are this namespace's own, and folders are not: those that are made here go again.
+    [ -d "$place" ] || { mkdir -p "$place" && made="${made:-} $place"; }
+    mount --bind "/mnt/${directory#*:}" "$place"
 done
+trap 'for place in ${made:-}; do umount "$place" && rmdir "$place"; done' EXIT
 {
     echo 'platforms = []'
     cat /mnt/rules/*.conf | while IFS=: read -r _ name _ _ magic mask interpreter flags; do

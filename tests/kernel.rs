@@ -607,3 +607,18 @@ fn a_table_that_is_not_mounted_is_found_and_mounting_is_planned() {
         assert_eq!((json["changes"][0]["action"].as_str(), output.status.code()), (Some("mount"), Some(1)), "{json:#}");
     }
 }
+
+#[test]
+fn what_stops_a_verb_is_told_in_json_too() {
+    let host = sandbox!();
+    host.write("/etc/qemu-persist/config.toml", "nonsense = 1\n");
+    for verb in [&["apply", "--json"][..], &["selftest", "--json"], &["apply", "--check", "--json"]] {
+        let ran = host.qemu_persist(verb);
+        let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}"));
+        assert_eq!((ran.code, &json["exit_code"], &json["schema"]), (78, &78.into(), &1.into()), "{ran:?}");
+        assert!(json["error"].as_str().is_some_and(|error| error.contains("nonsense")), "{ran:?}");
+        assert!(ran.err.contains("nonsense"), "{ran:?}");
+    }
+    let status = host.status();
+    assert_eq!((status.code, status.ids()), (2, vec!["config-invalid"]), "nothing is advised that it would stop");
+}

@@ -58,7 +58,7 @@ pub fn vet(snapshot: &Snapshot, target: &Target, rule: &Rule) -> Vec<Defect> {
     }
     match snapshot.interpreters.get(&rule.interpreter) {
         Some(Ok(interpreter)) => vet_interpreter(snapshot, target, interpreter, &mut defects),
-        Some(Err(why)) if why == qemu::UNREADABLE => {
+        Some(Err(why)) if why.starts_with(qemu::UNREADABLE) => {
             defects.push(Defect::InterpreterTrustUnknown(format!("{}: {why}", rule.interpreter.display())));
         }
         Some(Err(why)) => defects.push(Defect::InterpreterMissing(why.clone())),

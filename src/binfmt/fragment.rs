@@ -102,8 +102,14 @@ impl Fragment {
 }
 
 /// Every fragment of `root`, in the order in which systemd reads them.
-pub fn read_all(root: &Root) -> Vec<Fragment> {
-    layers::scan(root, &DIRECTORIES, ".conf").files.into_iter().map(|file| read(root, file)).collect()
+///
+/// Besides, what of the directories could not be looked at, and why.
+pub fn read_all(root: &Root) -> (Vec<Fragment>, Vec<String>) {
+    let scan = layers::scan(root, &DIRECTORIES, ".conf");
+    // A link that leads nowhere registers nothing.
+    let errors = scan.errors.iter().filter(|(_, error)| error.kind() != std::io::ErrorKind::NotFound);
+    let errors = errors.map(|(path, error)| format!("{}: {error}", path.display()));
+    (scan.files.into_iter().map(|file| read(root, file)).collect(), errors.collect())
 }
 
 fn read(root: &Root, file: Layered) -> Fragment {

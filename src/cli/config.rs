@@ -18,6 +18,13 @@ pub struct Args {
     pub verb: Verb,
 }
 
+impl Args {
+    pub(super) fn wants_json(&self) -> bool {
+        let (Verb::Show(options) | Verb::Check(options)) = &self.verb;
+        options.json
+    }
+}
+
 /// What can be done with the configuration.
 #[derive(Debug, Subcommand)]
 pub enum Verb {

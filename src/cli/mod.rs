@@ -65,6 +65,20 @@ pub enum Verb {
     Config(config::Args),
 }
 
+impl Verb {
+    fn wants_json(&self) -> bool {
+        match self {
+            Self::Status(args) => args.json,
+            Self::Apply(args) => args.json,
+            Self::Remove(args) => args.json,
+            Self::Enable(args) | Self::Disable(args) => args.json,
+            Self::Selftest(args) => args.json,
+            Self::Host(args) => args.json,
+            Self::Config(args) => args.wants_json(),
+        }
+    }
+}
+
 /// An error with an exit code of its own.
 #[derive(Debug, Error)]
 pub enum Failure {
@@ -166,8 +180,21 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     // What is still to be written may fail as well.
     let result = result.and_then(|code| screen.flush().map(|()| code).map_err(Into::into));
     result.unwrap_or_else(|error| {
-        screen.error(&error);
         let unexpected = if matches!(cli.verb, Verb::Status(_) | Verb::Selftest(_) | Verb::Host(_)) { 3 } else { 2 };
-        error.downcast_ref::<Failure>().map_or(unexpected, Failure::exit_code)
+        let exit_code = error.downcast_ref::<Failure>().map_or(unexpected, Failure::exit_code);
+        if cli.verb.wants_json() && !screen.has_written() {
+            // Standard error tells it as well, and the exit code.
+            let _ = screen.json(&Stopped { schema: 1, error: format!("{error:#}"), exit_code });
+        }
+        screen.error(&error);
+        exit_code
     })
+}
+
+/// What a verb with `--json` tells where an error stops it.
+#[derive(serde::Serialize)]
+struct Stopped {
+    schema: u32,
+    error: String,
+    exit_code: u8,
 }

@@ -48,7 +48,7 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     let assessment = assess(&snapshot, &wish);
     let packages = Packages::of(&root);
     let mut report = Report::new(&snapshot, assessment, |path| {
-        let name = packages.owner(path)?;
+        let name = packages.owner_of_resolved(path)?;
         let version = packages.version(&name)?;
         Some(Package { name, version })
     });

@@ -97,13 +97,17 @@ impl<'a> Packages<'a> {
     /// its architecture where dpkg says it (`libc6:arm64`). None where no searched package has it, or
     /// an administrator diverted it.
     pub fn owner(&self, path: &Path) -> Option<String> {
-        let path = self.root.resolve(path).unwrap_or_else(|_| path.to_owned());
+        self.owner_of_resolved(&self.root.resolve(path).unwrap_or_else(|_| path.to_owned()))
+    }
+
+    /// As [`Packages::owner`], for a path in which no link is left.
+    pub fn owner_of_resolved(&self, path: &Path) -> Option<String> {
         // Packages keep out of /usr/local (Debian policy 9.1.2).
         if path.starts_with("/usr/local") {
             return None;
         }
-        let path = match diverted(self.diversions(), &spellings(&path)) {
-            Diversion::None => path,
+        let path = match diverted(self.diversions(), &spellings(path)) {
+            Diversion::None => path.to_owned(),
             Diversion::From(original) => original,
             Diversion::By(package) => return package,
         };

@@ -24,6 +24,7 @@ use crate::finding::{Finding, Health, Severity};
 pub struct Screen {
     out: Box<dyn Write>,
     colour: bool,
+    has_written: bool,
 }
 
 /// Somebody who may stop reading, as `head` does: what is written after that goes nowhere, and the
@@ -130,12 +131,12 @@ impl Screen {
         let set = |name| std::env::var_os(name).is_some_and(|v: std::ffi::OsString| !v.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let colour = io::stdout().is_terminal() && !set("NO_COLOR") && !dumb;
-        Self { out: Box::new(io::BufWriter::new(Reader(io::stdout()))), colour }
+        Self { out: Box::new(io::BufWriter::new(Reader(io::stdout()))), colour, has_written: false }
     }
 
     /// A screen that writes plain text to `out`, for tests.
     pub fn plain(out: impl Write + 'static) -> Self {
-        Self { out: Box::new(out), colour: false }
+        Self { out: Box::new(out), colour: false, has_written: false }
     }
 
     /// `text`, which is to be escaped already, in the colour of `tone` where colours are shown.
@@ -148,6 +149,7 @@ impl Screen {
     /// # Errors
     /// Those of writing.
     pub fn line(&mut self, text: impl AsRef<str>) -> io::Result<()> {
+        self.has_written = true;
         writeln!(self.out, "{}", text.as_ref().trim_end())
     }
 
@@ -179,9 +181,15 @@ impl Screen {
     /// # Errors
     /// Those of writing.
     pub fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
+        self.has_written = true;
         serde_json::to_writer_pretty(&mut self.out, value)?;
         writeln!(self.out)?;
         self.out.flush()
+    }
+
+    /// Whether anything was written.
+    pub fn has_written(&self) -> bool {
+        self.has_written
     }
 
     /// Flushes what was written.

@@ -48,6 +48,11 @@ pub const CHECKS: &[HostCheck] = &[
     HostCheck { id: "private-table", title: "a table of this user namespace's own", run: private_table },
     HostCheck { id: "read-only", title: "binfmt_misc is mounted read-only", run: read_only },
     HostCheck { id: "globally-off", title: "handlers are turned off as a whole", run: globally_off },
+    HostCheck {
+        id: "fragments-unreadable",
+        title: "a directory of fragments cannot be read",
+        run: fragments_unreadable,
+    },
     HostCheck { id: "etc-volatile", title: "/etc does not survive a reboot", run: etc_volatile },
     HostCheck { id: "no-systemd", title: "nothing reads binfmt.d at boot", run: no_systemd },
 ];
@@ -297,6 +302,14 @@ fn globally_off(context: &Context<'_>) -> Vec<Found> {
     let off = context.snapshot.kernel.table().is_some_and(|table| !table.enabled);
     let message = "handlers are turned off as a whole, though each entry may say `enabled`";
     one(off.then(|| Found::new(Critical, message, "Turn them on: `sudo qemu-persist apply`.")))
+}
+
+fn fragments_unreadable(context: &Context<'_>) -> Vec<Found> {
+    let tell = |error: &String| {
+        let message = format!("what restores handlers at boot is not known in full: {error}");
+        Found::new(Unknown, message, "Ask as root, or correct what is there.")
+    };
+    context.snapshot.fragment_errors.iter().map(tell).collect()
 }
 
 fn etc_volatile(context: &Context<'_>) -> Vec<Found> {

@@ -380,7 +380,8 @@ fn fragment_administrator(context: &Context<'_>, look: &Look<'_>) -> Option<Foun
 
 fn not_persistent(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
     let told = look.fragment.is_some_and(|f| f.masked || f.is_administrators());
-    if look.works_after_boot() || told {
+    let unknown = look.boot.is_none() && !context.snapshot.fragment_errors.is_empty();
+    if look.works_after_boot() || told || unknown {
         return None;
     }
     let message = match &look.boot {

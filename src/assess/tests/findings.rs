@@ -176,6 +176,16 @@ const HOST_ROWS: &[Row] = &[
         || with(|h| h.table().unreadable.push(("odd".into(), "it has no magic".into()))),
         &[("entry-unreadable", Unknown)],
     ),
+    (
+        "a directory of fragments that cannot be read",
+        || {
+            with(|h| {
+                h.0.fragments.clear();
+                h.0.fragment_errors.push("/etc/binfmt.d: Permission denied".into());
+            })
+        },
+        &[("fragments-unreadable", Unknown)],
+    ),
     ("a namespace's own table", || with(|h| h.0.facts.user_namespace = true), &[("private-table", Note)]),
     ("read-only", || with(|h| h.table().read_only = true), &[("read-only", Warning)]),
     ("turned off", || with(|h| h.table().enabled = false), &[("globally-off", Critical)]),

@@ -160,6 +160,7 @@ impl Host {
                 unreadable: Vec::new(),
             }),
             fragments: Vec::new(),
+            fragment_errors: Vec::new(),
             database: Vec::new(),
             interpreters: candidates(platform("amd64")).map(|path| (path, Err("it does not exist".into()))).into(),
             registrations: crate::record::Registrations { boot_id: BOOT.into(), ..Default::default() },
