@@ -73,7 +73,9 @@ impl<'a> Packages<'a> {
     }
 
     fn list(&self, package: &str) -> Option<List> {
-        Some((package.to_owned(), self.read(&Path::new(INFO).join(format!("{package}.list")))?))
+        // Every path stands between two ends of lines, the first one too.
+        let files = self.read(&Path::new(INFO).join(format!("{package}.list")))?;
+        Some((package.to_owned(), format!("\n{files}")))
     }
 
     fn diversions(&self) -> &str {
@@ -112,7 +114,8 @@ impl<'a> Packages<'a> {
             Diversion::By(package) => return package,
         };
         let spellings = spellings(&path);
-        let holds = |files: &str| files.lines().any(|file| spellings.iter().any(|path| path.as_os_str() == file));
+        let lines: Vec<_> = spellings.iter().map(|path| format!("\n{}\n", path.display())).collect();
+        let holds = |files: &str| lines.iter().any(|line| memmem::find(files.as_bytes(), line.as_bytes()).is_some());
         let find = |lists: &[List]| lists.iter().find(|(_, files)| holds(files)).map(|(name, _)| name.clone());
         find(self.usual()).or_else(|| find(self.relevant()))
     }
