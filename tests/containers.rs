@@ -217,3 +217,26 @@ fn running_containers_under_emulation_are_listed() {
         assert_eq!(container["interpreter"], format!("/usr/bin/qemu-{MACHINE}-static"), "{running:#}");
     }
 }
+
+#[test]
+fn debians_own_foreign_busybox_runs_when_apply_has_been_run() {
+    let arch = Platform::named(FOREIGN.0).expect("a platform").debian;
+    let folder = format!("{}/tests/cache/busybox/{arch}/bin", env!("CARGO_MANIFEST_DIR"));
+    if !std::path::Path::new(&folder).join("busybox").exists() {
+        return eprintln!("skipped: tests/run.sh has not fetched {folder}/busybox");
+    }
+    let host = host!("/usr/sbin/dockerd", "/usr/bin/podman", "/usr/sbin/runc");
+    host.start_docker();
+    host.load("docker", &image("localhost/foreign:1", FOREIGN.0, FOREIGN.0));
+    // What a user types who has an image with it: only the program comes from outside of ours.
+    let run = format!(
+        "docker run --rm --network none --platform linux/{} --volume {folder}:/bin:ro --entrypoint /bin/busybox \
+         localhost/foreign:1 uname -m",
+        FOREIGN.0
+    );
+    let before = host.run("/bin/sh", &["-c", &run]);
+    assert!(before.code != 0 && before.err.contains("exec format error"), "{before:?}");
+    let applied = host.run(env!("CARGO_BIN_EXE_qemu-persist"), &["apply"]);
+    assert_eq!(applied.code, 0, "{applied:?}");
+    assert_eq!(host.sh(&run).trim(), MACHINE);
+}
