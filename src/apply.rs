@@ -315,6 +315,3 @@ impl Run<'_> {
         (rule.flags.fix_binary && seen.identity.is_same(&now)).then(|| seen.identity.clone())
     }
 }
-
-/// Where the kernel's table is, for messages.
-pub const TABLE: &str = registry::DIRECTORY;

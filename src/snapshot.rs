@@ -84,12 +84,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Reads everything of `root`. `removed` false takes what the configuration wants even after
-    /// `remove`, as `apply` and `enable` do.
+    /// Reads everything of `root`. With `honour_remove` nothing is wanted after `remove`; without, what
+    /// the configuration wants, as for `apply`.
     ///
-    /// # Errors
-    /// None: what cannot be read is part of the snapshot. The configuration's error is given
-    /// beside it, for the verbs that it stops.
+    /// What cannot be read is part of the snapshot. The configuration's error is given beside it, for
+    /// the verbs that it stops.
     pub fn take(root: &Root, honour_remove: bool) -> (Self, Option<ConfigError>) {
         let (config, error) = match Config::load(root) {
             Ok(loaded) => (loaded.config, None),

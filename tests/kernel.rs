@@ -148,7 +148,7 @@ states! {
     };
     no_table_in_the_namespace: "masked-namespace", 3, Advice, |host| { host.sh(&format!("umount {TABLE}")); };
     read_only_table: "read-only", 2, Advice, |host| { host.sh(&format!("mount -o remount,ro {TABLE}")); };
-    read_only_proc_sys: "masked-namespace", 3, Advice, |host| {
+    read_only_proc_sys: "proc-read-only", 3, Advice, |host| {
         host.sh(&format!("umount {TABLE}; mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys"));
     };
     fragment_masked: "fragment-masked", 1, Advice, |host| {
@@ -182,6 +182,12 @@ states! {
     etc_in_memory: "etc-volatile", 1, None, |host| {
         good(host);
         host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf; cp -a /etc /mnt/etc; mount -t tmpfs etc /etc; cp -a /mnt/etc/. /etc/");
+        host.apply(&[], 0);
+    };
+    etc_on_an_overlay_in_memory: "etc-volatile", 1, None, |host| {
+        good(host);
+        host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf; mkdir /mnt/up; mount -t tmpfs up /mnt/up; mkdir /mnt/up/files /mnt/up/work
+            mount -t overlay -o lowerdir=/etc,upperdir=/mnt/up/files,workdir=/mnt/up/work,userxattr overlay /etc");
         host.apply(&[], 0);
     };
     another_translator: "other-translator", 2, Advice, |host| {

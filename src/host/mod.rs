@@ -22,6 +22,7 @@ mod userland;
 
 use std::path::Path;
 
+use nix::sys::statvfs::{FsFlags, statvfs};
 use serde::Serialize;
 
 pub use confinement::in_user_namespace;
@@ -114,6 +115,8 @@ pub struct Facts {
     pub user_namespace: bool,
     /// Whether /etc survives a reboot.
     pub etc: EtcPersistence,
+    /// Whether /proc/sys is mounted read-only, as most containers have it.
+    pub proc_sys_read_only: bool,
     /// How the kernel comes by binfmt_misc.
     pub kernel_support: KernelSupport,
     /// Whether the system was booted with systemd (`sd_booted(3)`); for an image, whether it has it.
@@ -144,6 +147,7 @@ impl Facts {
             confinement: confinement::read(),
             user_namespace: in_user_namespace(),
             etc: mounts::persistence(&mounts, &kernel::command_line(), Path::new("/etc")),
+            proc_sys_read_only: statvfs("/proc/sys").is_ok_and(|fs| fs.flags().contains(FsFlags::ST_RDONLY)),
             kernel_support: kernel::running_support(&release),
             systemd: root.link_metadata(Path::new("/run/systemd/system")).is_ok_and(|m| m.is_dir()),
             machine,
@@ -167,6 +171,7 @@ impl Facts {
             confinement: Confinement::None,
             user_namespace: false,
             etc: EtcPersistence::Persistent,
+            proc_sys_read_only: false,
             kernel_support: KernelSupport::NotAsked,
             systemd: systemd.into_iter().any(|path| root.exists(Path::new(path))),
         }

@@ -127,13 +127,14 @@ impl Report {
 }
 
 /// Findings of the host as a whole with which no platform works.
-const BREAKS_ALL: [&str; 9] = [
+const BREAKS_ALL: [&str; 10] = [
     "native-captured",
     "globally-off",
     "not-mounted",
     "binfmt-missing",
     "reboot-pending",
     "masked-namespace",
+    "proc-read-only",
     "table-unreadable",
     "unsupported-host",
     "config-invalid",

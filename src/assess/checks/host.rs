@@ -41,6 +41,7 @@ pub const CHECKS: &[HostCheck] = &[
     HostCheck { id: "confined", title: "this is a container or chroot", run: confined },
     HostCheck { id: "reboot-pending", title: "the running kernel's modules are gone", run: reboot_pending },
     HostCheck { id: "binfmt-missing", title: "the kernel has no binfmt_misc", run: binfmt_missing },
+    HostCheck { id: "proc-read-only", title: "/proc/sys is read-only", run: proc_read_only },
     HostCheck { id: "masked-namespace", title: "no table in this user namespace", run: masked_namespace },
     HostCheck { id: "not-mounted", title: "binfmt_misc is not mounted", run: not_mounted },
     HostCheck { id: "table-unreadable", title: "the kernel's table cannot be read", run: table_unreadable },
@@ -252,15 +253,25 @@ fn can_be_mounted(context: &Context<'_>) -> bool {
     table_missing(context) && !matches!(support, KernelSupport::RebootPending | KernelSupport::Missing)
 }
 
+fn proc_read_only(context: &Context<'_>) -> Vec<Found> {
+    let message = "/proc/sys is mounted read-only, as containers have it, and shows no table of handlers";
+    let advice =
+        "Run qemu-persist on the host, or `sudo mount -o remount,bind,rw /proc/sys`, then `sudo qemu-persist apply`.";
+    let hidden = table_missing(context) && context.snapshot.facts.proc_sys_read_only;
+    one(hidden.then(|| Found::new(Unknown, message, advice)))
+}
+
 fn masked_namespace(context: &Context<'_>) -> Vec<Found> {
-    let masked = can_be_mounted(context) && context.snapshot.facts.user_namespace;
+    let facts = &context.snapshot.facts;
+    let masked = can_be_mounted(context) && facts.user_namespace && !facts.proc_sys_read_only;
     let message = "this user namespace shows no table of handlers: it may have one of its own that hides the host's";
     let advice = "Run `qemu-persist apply` in this namespace to give it handlers of its own, or ask on the host.";
     one(masked.then(|| Found::new(Unknown, message, advice)))
 }
 
 fn not_mounted(context: &Context<'_>) -> Vec<Found> {
-    let missing = can_be_mounted(context) && !context.snapshot.facts.user_namespace;
+    let facts = &context.snapshot.facts;
+    let missing = can_be_mounted(context) && !facts.user_namespace && !facts.proc_sys_read_only;
     let message = "binfmt_misc is not mounted, so there are no handlers";
     one(missing.then(|| Found::new(Critical, message, "Mount it and register: `sudo qemu-persist apply`.")))
 }

@@ -170,6 +170,15 @@ const HOST_ROWS: &[Row] = &[
         },
         &[("masked-namespace", Unknown)],
     ),
+    (
+        "a read-only /proc/sys",
+        || {
+            let mut host = with(|h| h.0.facts.proc_sys_read_only = true);
+            host.0.kernel = Kernel::NotMounted;
+            host
+        },
+        &[("proc-read-only", Unknown)],
+    ),
     ("unreadable", || with(|h| h.0.kernel = Kernel::Unreadable("denied".into())), &[("table-unreadable", Unknown)]),
     (
         "an entry that cannot be understood",

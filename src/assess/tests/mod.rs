@@ -146,6 +146,7 @@ impl Host {
                 confinement: Confinement::None,
                 user_namespace: false,
                 etc: EtcPersistence::Persistent,
+                proc_sys_read_only: false,
                 kernel_support: KernelSupport::Present,
                 systemd: true,
             },
