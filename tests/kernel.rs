@@ -491,6 +491,23 @@ fn killed_at_any_moment_it_leaves_programs_running() {
 }
 
 #[test]
+fn an_exchange_that_was_cut_short_is_finished() {
+    let host = sandbox!();
+    host.apply(&[], 0);
+    // As it is when the stand-in is registered and the old entry not yet removed.
+    host.register(&rule("persist-aarch64", QEMU_P, "OPF"));
+    host.apply(&[], 0);
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
+    // And when the old entry is removed and the new one not yet registered.
+    host.register(&rule("persist-aarch64", QEMU_P, "OPF"));
+    host.sh(&format!("echo -1 > {TABLE}/qemu-aarch64"));
+    host.apply(&[], 0);
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
+    assert_eq!(host.apply(&[], 0)["changed"], false);
+    assert_eq!(host.run_foreign().code, 0);
+}
+
+#[test]
 fn of_two_runs_at_once_one_waits() {
     let host = sandbox!();
     let both = "for i in 1 2 3 4 5 6; do qemu-persist apply --json > /tmp/$i & done; wait; cat /tmp/1 /tmp/2 /tmp/3 /tmp/4 /tmp/5 /tmp/6";

@@ -59,8 +59,7 @@ pub(super) fn plan_entry(
         return;
     };
     if may_displace(snapshot, target, holder) {
-        let given_back = holder.rule().filter(|_| !is_ours(snapshot, holder));
-        let displaced = given_back.or_else(|| displaced_before(snapshot, &holder.name));
+        let displaced = displaced_by(snapshot, holder);
         plan.push(subject, Action::Register { rule: desired.clone(), manner: Manner::Exchange, displaced }, why);
         return;
     }
@@ -92,16 +91,35 @@ fn may_displace(snapshot: &Snapshot, target: &Target, holder: &Entry) -> bool {
     target.heads.iter().any(|head| holder.matches(head)) && reachable
 }
 
-/// Gives the rule of a stand-in that wins the conventional name, where that is free by now.
+/// Gives the rule of a stand-in that wins the conventional name, where that is free by now, or held
+/// by what an exchange that was cut short would have replaced.
 fn rename_stand_in(snapshot: &Snapshot, look: &Look<'_>, desired: Option<&Rule>, plan: &mut Plan) {
     let Some(table) = snapshot.kernel.table() else { return };
     let name = stand_in(&look.target.name);
     let wins = look.winner.as_ref().is_some_and(|winner| winner.entry.name == name);
     let ours = table.entry(&name).is_some_and(|entry| is_recorded(snapshot, entry));
-    let Some(rule) = desired.filter(|rule| wins && ours && table.entry(&rule.name).is_none()) else { return };
-    let why = format!("the name {} is free, under which other tools look for it", rule.name);
-    let register = Action::Register { rule: rule.clone(), manner: Manner::New, displaced: None };
-    plan.push(Some(&look.target.subject), register, why);
+    let Some(rule) = desired.filter(|_| wins && ours) else { return };
+    let (action, why) = match table.entry(&rule.name) {
+        None => (
+            Action::Register { rule: rule.clone(), manner: Manner::New, displaced: None },
+            format!("the name {} is free, under which other tools look for it", rule.name),
+        ),
+        Some(holder) if may_displace(snapshot, look.target, holder) => {
+            let displaced = displaced_by(snapshot, holder);
+            (
+                Action::Register { rule: rule.clone(), manner: Manner::Exchange, displaced },
+                format!("an exchange of {} was cut short", rule.name),
+            )
+        }
+        Some(_) => return,
+    };
+    plan.push(Some(&look.target.subject), action, why);
+}
+
+/// What is to be given back when `holder` has been replaced.
+fn displaced_by(snapshot: &Snapshot, holder: &Entry) -> Option<Rule> {
+    let given_back = holder.rule().filter(|_| !is_ours(snapshot, holder));
+    given_back.or_else(|| displaced_before(snapshot, &holder.name))
 }
 
 /// Clears a stand-in that a run left behind, unless it is what runs programs after this plan.
