@@ -109,6 +109,13 @@ impl Root {
         Ok(content)
     }
 
+    /// The text of a file that the running kernel makes up, such as those of /proc; empty where it
+    /// is not there. In few reads: std begins with 32 bytes, and each read makes the kernel write all anew.
+    pub fn of_kernel(path: &str) -> String {
+        let content = Self::live().read(Path::new(path)).unwrap_or_default();
+        String::from_utf8(content).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+    }
+
     /// As [`Root::read`], as text.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 //! An interpreter that the kernel holds by `F` runs inside other people's containers, so what
 //! could be changed by anyone but root is not registered.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -149,9 +149,9 @@ pub struct Inspector<'a> {
     groups: Vec<u32>,
     overflow_uid: Option<u32>,
     /// Where paths end, and whether the way there can be trusted.
-    directories: BTreeMap<PathBuf, Trust>,
-    reached: BTreeMap<PathBuf, (PathBuf, Trust)>,
-    files: BTreeMap<PathBuf, Result<Interpreter, String>>,
+    directories: HashMap<PathBuf, Trust>,
+    reached: HashMap<PathBuf, (PathBuf, Trust)>,
+    files: HashMap<PathBuf, Result<Interpreter, String>>,
 }
 
 impl<'a> Inspector<'a> {
@@ -162,7 +162,7 @@ impl<'a> Inspector<'a> {
         let groups = std::iter::once(0).chain(top.as_ref().map(Metadata::gid)).collect();
         // Without a user namespace uid 65534 is a user like any other.
         let overflow_uid = user_namespace.then(|| {
-            let text = std::fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap_or_default();
+            let text = Root::of_kernel("/proc/sys/kernel/overflowuid");
             text.trim().parse().unwrap_or(65534)
         });
         Self {
@@ -170,9 +170,9 @@ impl<'a> Inspector<'a> {
             owners,
             groups,
             overflow_uid,
-            directories: BTreeMap::new(),
-            reached: BTreeMap::new(),
-            files: BTreeMap::new(),
+            directories: HashMap::new(),
+            reached: HashMap::new(),
+            files: HashMap::new(),
         }
     }
 
@@ -186,7 +186,7 @@ impl<'a> Inspector<'a> {
     }
 
     /// Everything that was looked at.
-    pub fn into_files(self) -> BTreeMap<PathBuf, Result<Interpreter, String>> {
+    pub fn into_files(self) -> HashMap<PathBuf, Result<Interpreter, String>> {
         self.files
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The snapshot: everything that judging looks at, read once.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::apply::Outcome;
@@ -72,7 +72,7 @@ pub struct Snapshot {
     /// What binfmt-support registers at boot besides, where it is installed.
     pub database: Vec<Rule>,
     /// The interpreters that matter, by the path under which each is named.
-    pub interpreters: BTreeMap<PathBuf, Result<Interpreter, String>>,
+    pub interpreters: HashMap<PathBuf, Result<Interpreter, String>>,
     /// What this program registered on this boot.
     pub registrations: Registrations,
     /// The last proof of each platform.
@@ -122,7 +122,7 @@ impl Snapshot {
             fragments,
             fragment_errors,
             database: database::read(root),
-            interpreters: BTreeMap::new(),
+            interpreters: HashMap::new(),
             registrations: if this_boot { registrations } else { Registrations::default() },
             proofs: record::load(root, record::PROOFS).unwrap_or_default(),
             removed,
@@ -162,7 +162,7 @@ impl Snapshot {
     }
 
     /// Looks at the interpreters that any rule for a target names, and where others may be.
-    fn inspect(&self, root: &Root) -> BTreeMap<PathBuf, Result<Interpreter, String>> {
+    fn inspect(&self, root: &Root) -> HashMap<PathBuf, Result<Interpreter, String>> {
         // Whose an image's files are is seen from here, whatever is in the image.
         let overflow = if self.live { self.facts.user_namespace } else { host::in_user_namespace() };
         let mut inspector = Inspector::new(root, overflow);

@@ -43,14 +43,21 @@ trap 'for place in ${made:-}; do umount "$place" && rmdir "$place"; done' EXIT
 echo "$(grep -c '^\* register' /mnt/first) rules"
 
 flush="sh -c 'echo -1 > $table/status'"
+# Of many short runs on a machine with other work the middle one says more than the mean.
+measure() {
+    hyperfine -N -i -w 5 -r "$runs" --style none --export-csv /mnt/times "$@" > /mnt/out 2>&1 || { cat /mnt/out; exit 1; }
+    awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
+        { printf "%-20s median %6.2f ms   mean %6.2f   least %6.2f\n", $column["command"],
+            $column["median"] * 1000, $column["mean"] * 1000, $column["min"] * 1000 }' /mnt/times
+}
 echo "== from an empty table"
-hyperfine -N -w 5 -r "$runs" --prepare "$flush" -n 'qemu-persist apply' "$program apply" \
+measure --prepare "$flush" -n 'qemu-persist apply' "$program apply" \
     -n systemd-binfmt /usr/lib/systemd/systemd-binfmt
 "$program" apply > /mnt/again
 echo "== with nothing to do, and status"
-hyperfine -N -w 5 -r "$runs" -n 'qemu-persist apply' "$program apply" -n systemd-binfmt /usr/lib/systemd/systemd-binfmt
+measure -n 'qemu-persist apply' "$program apply" -n systemd-binfmt /usr/lib/systemd/systemd-binfmt
 "$program" apply > /mnt/again
-hyperfine -N -i -w 5 -r "$runs" -n 'qemu-persist apply' "$program apply" -n 'qemu-persist status' "$program status"
+measure -n 'qemu-persist apply' "$program apply" -n 'qemu-persist status' "$program status"
 
 echo "== programs executed besides qemu-persist itself"
 for verb in apply status; do

@@ -50,7 +50,7 @@ impl Place {
         }
         let from = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let to = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
-        let line = text[..from].matches('\n').count() + 1;
+        let line = memchr::memchr_iter(b'\n', &text.as_bytes()[..from]).count() + 1;
         let column = text[from..start].chars().count() + 1;
         let mut end = span.end.clamp(start, to);
         while !text.is_char_boundary(end) {

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::Confinement;
+use crate::files::Root;
 
 /// The inode of the kernel's first user namespace (`PROC_USER_INIT_INO`, include/linux/proc_ns.h).
 const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
@@ -66,8 +67,8 @@ fn container_variable(environ: &[u8]) -> Option<String> {
 /// user cannot look at the root directory of PID 1, and is then not told of a chroot.
 pub(super) fn read() -> Confinement {
     let identity = |path: &str| fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
-    let announced = fs::read_to_string("/run/systemd/container").ok().map(|name| name.trim().to_owned());
-    let environ = || container_variable(&fs::read("/proc/1/environ").ok()?);
+    let announced = Root::live().read_text(Path::new("/run/systemd/container")).ok().map(|name| name.trim().to_owned());
+    let environ = || container_variable(&Root::live().read(Path::new("/proc/1/environ")).ok()?);
     let marker = [("/run/.containerenv", "podman"), ("/.dockerenv", "docker")];
     Signs {
         proc: Path::new("/proc/self").exists(),

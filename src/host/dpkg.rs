@@ -38,7 +38,7 @@ const USUAL: [&str; 10] = [
 ];
 
 /// How much of the status file is read at a time, in bytes.
-const CHUNK: usize = 64 << 10;
+const CHUNK: u64 = 64 << 10;
 
 /// Directories that a system with merged /usr has twice.
 const MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -50,7 +50,7 @@ type List = (String, String);
 #[derive(Debug)]
 pub struct Packages<'a> {
     root: &'a Root,
-    diversions: OnceCell<String>,
+    diversions: OnceCell<Vec<Diverted>>,
     usual: OnceCell<Vec<List>>,
     relevant: OnceCell<Vec<List>>,
     versions: RefCell<BTreeMap<String, Option<String>>>,
@@ -78,8 +78,8 @@ impl<'a> Packages<'a> {
         Some((package.to_owned(), format!("\n{files}")))
     }
 
-    fn diversions(&self) -> &str {
-        self.diversions.get_or_init(|| self.read(Path::new(DIVERSIONS)).unwrap_or_default())
+    fn diversions(&self) -> &[Diverted] {
+        self.diversions.get_or_init(|| diversions(&self.read(Path::new(DIVERSIONS)).unwrap_or_default()))
     }
 
     fn usual(&self) -> &[List] {
@@ -161,17 +161,36 @@ enum Diversion {
     By(Option<String>),
 }
 
-/// Looks for a path in the content of dpkg's diversions file: three lines each, the path, where
-/// it was moved, and for which package (`:` for a local file).
-fn diverted(content: &str, spellings: &[PathBuf]) -> Diversion {
-    let is = |text: &str| spellings.iter().any(|path| path == Path::new(text));
+/// A file that was moved away from its package's path.
+#[derive(Debug)]
+struct Diverted {
+    path: PathBuf,
+    moved_to: PathBuf,
+    /// The package for whose file it made room; none for a local one.
+    by: Option<String>,
+}
+
+/// What dpkg's diversions file says: three lines each, the path, where it was moved, and for
+/// which package (`:` for a local file).
+fn diversions(content: &str) -> Vec<Diverted> {
     let lines: Vec<_> = content.lines().collect();
-    for entry in lines.chunks_exact(3) {
-        if is(entry[0]) {
-            return Diversion::By(Some(entry[2].to_owned()).filter(|package| package != ":"));
+    let entries = lines.chunks_exact(3).map(|entry| Diverted {
+        path: entry[0].into(),
+        moved_to: entry[1].into(),
+        by: Some(entry[2].to_owned()).filter(|package| package != ":"),
+    });
+    entries.collect()
+}
+
+/// Looks for a path, in any of its spellings, among the diversions.
+fn diverted(diversions: &[Diverted], spellings: &[PathBuf]) -> Diversion {
+    let is = |known: &PathBuf| spellings.iter().any(|path| path.as_os_str() == known.as_os_str());
+    for entry in diversions {
+        if is(&entry.path) {
+            return Diversion::By(entry.by.clone());
         }
-        if is(entry[1]) {
-            return Diversion::From(PathBuf::from(entry[0]));
+        if is(&entry.moved_to) {
+            return Diversion::From(entry.path.clone());
         }
     }
     Diversion::None
@@ -205,11 +224,7 @@ fn installed_version(mut status: impl Read, package: &str) -> io::Result<Option<
         if ended {
             return Ok(None);
         }
-        let known = window.len();
-        window.resize(known + CHUNK, 0);
-        let read = status.read(&mut window[known..])?;
-        window.truncate(known + read);
-        ended = read == 0;
+        ended = status.by_ref().take(CHUNK).read_to_end(&mut window)? == 0;
     }
 }
 

@@ -2,7 +2,6 @@
 //! The running kernel: what it is called, which programs it and the CPU run by themselves, and
 //! how it comes by binfmt_misc.
 
-use std::fs;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -30,7 +29,7 @@ pub(super) struct Name {
 /// belongs to the calling thread alone.
 fn under<T>(wanted: i32, look: impl FnOnce() -> T) -> Result<T, Errno> {
     // nix gives only the bits that it has names for, and the execution domain is none of them.
-    let text = fs::read_to_string("/proc/self/personality").unwrap_or_default();
+    let text = Root::of_kernel("/proc/self/personality");
     let before = i32::from_str_radix(text.trim(), 16).unwrap_or(0);
     if before == wanted {
         return Ok(look());
@@ -61,12 +60,12 @@ pub(super) fn page_size() -> u64 {
 
 /// The boot's id; empty where /proc is not there.
 pub(super) fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+    Root::of_kernel("/proc/sys/kernel/random/boot_id").trim().to_owned()
 }
 
 /// The kernel's command line; empty where /proc is not there.
 pub(super) fn command_line() -> String {
-    fs::read("/proc/cmdline").map(|line| String::from_utf8_lossy(&line).into_owned()).unwrap_or_default()
+    Root::of_kernel("/proc/cmdline")
 }
 
 /// The platform whose programs are the other half of a family that one kernel may run whole.
@@ -126,12 +125,12 @@ fn arm64_runs_arm(linux32: Result<(), Errno>, compat: Option<bool>) -> bool {
 /// The platforms that the running kernel and CPU run by themselves: that of `machine`, and its
 /// other half where they run that too. A 64-bit kernel says so in `machine`, so a 32-bit one
 /// never runs 64-bit programs.
-pub(super) fn native(machine: &str, release: &str) -> Vec<&'static Platform> {
+pub(super) fn native(machine: &str, release: &str, command_line: &str) -> Vec<&'static Platform> {
     let Some(own) = Platform::of_machine(machine) else { return Vec::new() };
     let both = match own.oci {
         "amd64" => {
             let off = || configured(&Root::live(), release, "CONFIG_IA32_EMULATION_DEFAULT_DISABLED");
-            amd64_runs_386(sysctl_exists("abi/vsyscall32"), &command_line(), off)
+            amd64_runs_386(sysctl_exists("abi/vsyscall32"), command_line, off)
         }
         "arm64" => arm64_runs_arm(under(PER_LINUX32 & PER_MASK, || ()), sysctl_exists("vm/mmap_rnd_compat_bits")),
         // An arm64 kernel that could not be asked without the personality of 32-bit programs.
@@ -175,7 +174,7 @@ pub(super) fn support(root: &Root, filesystems: &str, modular: bool, release: &s
 
 /// As [`support`], of the running kernel.
 pub(super) fn running_support(release: &str) -> KernelSupport {
-    let filesystems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let filesystems = Root::of_kernel("/proc/filesystems");
     let modular = filesystems.is_empty() || Path::new("/proc/modules").exists();
     support(&Root::live(), &filesystems, modular, release)
 }
@@ -215,7 +214,7 @@ mod tests {
 
     #[test]
     fn native_platforms_of_other_machines() {
-        let names = |machine| native(machine, "").iter().map(|p| p.oci).collect::<Vec<_>>();
+        let names = |machine| native(machine, "", "").iter().map(|p| p.oci).collect::<Vec<_>>();
         assert_eq!(names("armv7l"), ["arm"]);
         assert_eq!(names("armv8l"), ["arm", "arm64"]);
         assert_eq!(names("riscv64"), ["riscv64"]);
@@ -224,7 +223,7 @@ mod tests {
 
     #[test]
     fn the_personality_is_as_before() {
-        let text = || fs::read_to_string("/proc/thread-self/personality").unwrap();
+        let text = || Root::of_kernel("/proc/thread-self/personality");
         let before = text();
         let inside = under(PER_LINUX32, text);
         assert_eq!(inside.as_deref().map(str::trim), Ok("00000008"));

@@ -137,16 +137,17 @@ impl Facts {
 
     fn of_host(root: &Root) -> Self {
         let kernel::Name { machine, release } = kernel::name();
+        let command_line = kernel::command_line();
         let mounts = mounts::parse(&root.read_text(Path::new(mounts::MOUNTINFO)).unwrap_or_default());
         Self {
             boot_id: kernel::boot_id(),
             page_size: kernel::page_size(),
             userland: userland::platform(root),
-            native: kernel::native(&machine, &release),
+            native: kernel::native(&machine, &release, &command_line),
             distribution: userland::distribution(root),
             confinement: confinement::read(),
             user_namespace: in_user_namespace(),
-            etc: mounts::persistence(&mounts, &kernel::command_line(), Path::new("/etc")),
+            etc: mounts::persistence(&mounts, &command_line, Path::new("/etc")),
             proc_sys_read_only: statvfs("/proc/sys").is_ok_and(|fs| fs.flags().contains(FsFlags::ST_RDONLY)),
             kernel_support: kernel::running_support(&release),
             systemd: root.link_metadata(Path::new("/run/systemd/system")).is_ok_and(|m| m.is_dir()),
