@@ -24,5 +24,6 @@ pub mod record;
 pub mod report;
 #[cfg(feature = "client")]
 pub mod selftest;
+pub mod service;
 pub mod snapshot;
 pub mod target;
