@@ -140,6 +140,9 @@ const MOST_LINKS: usize = 40;
 /// Why nothing is known of an interpreter that is there, but that only others may look at.
 pub const UNREADABLE: &str = "it cannot be read";
 
+/// Who may not look at it, where another may.
+pub const BY_THIS_USER: &str = "by this user";
+
 /// Looks at interpreters, each file and directory once.
 pub struct Inspector<'a> {
     root: &'a Root,
@@ -289,7 +292,7 @@ fn describe(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "it does not exist".to_owned(),
         io::ErrorKind::NotADirectory | io::ErrorKind::Other => error.to_string(),
-        io::ErrorKind::PermissionDenied => format!("{UNREADABLE} by this user"),
+        io::ErrorKind::PermissionDenied => format!("{UNREADABLE} {BY_THIS_USER}"),
         // Too many open files, a broken disk: nothing that is said of the file itself.
         _ if error.raw_os_error() != Some(nix::libc::ELOOP) => format!("{UNREADABLE}: {error}"),
         _ => error.to_string(),

@@ -111,7 +111,7 @@ impl Snapshot {
         let kernel = if root.is_live() { Kernel::read(&Registry::default()) } else { Kernel::NotAsked };
         let registrations: Registrations = record::load(root, record::REGISTRATIONS).unwrap_or_default();
         let this_boot = registrations.boot_id == facts.boot_id && root.is_live();
-        let (fragments, fragment_errors) = fragment::read_all(root);
+        let (fragments, fragment_errors) = fragment::read_all(root, &facts.etc_below);
         let mut snapshot = Self {
             live: root.is_live(),
             tree: root.outside(Path::new("/")).components().collect(),
@@ -140,8 +140,11 @@ impl Snapshot {
     pub fn after(self, root: &Root, outcome: &Outcome) -> Self {
         let registrations: Registrations = record::load(root, record::REGISTRATIONS).unwrap_or_default();
         let this_boot = registrations.boot_id == self.facts.boot_id && root.is_live();
-        let (fragments, fragment_errors) =
-            if outcome.touched_fragments() { fragment::read_all(root) } else { (self.fragments, self.fragment_errors) };
+        let (fragments, fragment_errors) = if outcome.touched_fragments() {
+            fragment::read_all(root, &self.facts.etc_below)
+        } else {
+            (self.fragments, self.fragment_errors)
+        };
         Self {
             kernel: match outcome.table.clone() {
                 Some(table) => Kernel::Table(table),

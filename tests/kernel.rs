@@ -6,7 +6,7 @@
 
 mod sandbox;
 
-use sandbox::{QEMU, QEMU_P, Sandbox, TABLE, rule};
+use sandbox::{QEMU, QEMU_P, Sandbox, Status, TABLE, rule};
 
 /// A state: what makes it, what finds it, and what mends it.
 struct State {
@@ -24,8 +24,12 @@ struct State {
 enum Cure {
     /// The commands in the finding's own advice, in their order.
     Advice,
-    /// Nothing needs to be mended: `apply` changes nothing about it.
-    None,
+    /// Those too, and only those: `apply` changes nothing unless it is asked so.
+    Asked,
+    /// Those too, for all that is missing is the proof: `apply` changes nothing.
+    Proof,
+    /// Nothing is to be mended: it is a note that asks for nothing, and `apply` changes nothing.
+    Note,
 }
 
 /// The program that the advice to install QEMU calls: here it restores Debian's file.
@@ -41,21 +45,25 @@ fn check(state: &State) {
     let finding = status.finding(state.id);
     assert_eq!(status.code, state.code, "{}", status.describe());
     assert!(!finding["message"].as_str().expect("a message").is_empty());
-    match state.cure {
-        Cure::None => assert_eq!(host.apply(&[], 0)["changed"], false),
-        Cure::Advice => {
-            let commands = status.commands(state.id);
-            assert!(!commands.is_empty(), "{finding}");
-            for command in commands {
-                host.sh(&command);
-            }
-            let after = host.status();
-            assert!(!after.ids().contains(&state.id), "{}", after.describe());
-            assert_eq!(after.ids(), ["unproven"], "{}", after.describe());
-            let ran = host.run_foreign();
-            assert_eq!((ran.code, ran.out.as_str()), (0, "qemu-persist-probe 1 aarch64 nonce\n"), "{}", ran.err);
-        }
+    if !matches!(state.cure, Cure::Advice) {
+        assert_eq!(host.apply(&[], 0)["changed"], false);
     }
+    let commands = status.commands(state.id);
+    if matches!(state.cure, Cure::Note) {
+        assert_eq!((&finding["severity"], &finding["advice"]), (&"note".into(), &"".into()));
+    } else {
+        assert!(!commands.is_empty(), "{finding}");
+    }
+    for command in commands {
+        host.sh(&command);
+    }
+    let after = host.status();
+    match state.cure {
+        Cure::Proof => assert_eq!(after.ids(), Vec::<&str>::new(), "{}", after.describe()),
+        _ => assert_eq!(after.ids(), ["unproven"], "{}", after.describe()),
+    }
+    let ran = host.run_foreign();
+    assert_eq!((ran.code, ran.out.as_str()), (0, "qemu-persist-probe 1 aarch64 nonce\n"), "{}", ran.err);
 }
 
 macro_rules! states {
@@ -73,8 +81,8 @@ fn good(host: &Sandbox) {
 
 states! {
     nothing_registered: "not-registered", 2, Advice, |_| {};
-    adopted_from_the_distribution: "unproven", 1, None, good;
-    adopted_under_another_name: "unproven", 1, None, |host| host.register(&rule("their-arm64", QEMU, "F"));
+    adopted_from_the_distribution: "unproven", 1, Proof, good;
+    adopted_under_another_name: "unproven", 1, Proof, |host| host.register(&rule("their-arm64", QEMU, "F"));
     disabled: "disabled", 2, Advice, |host| {
         good(host);
         host.sh(&format!("echo 0 > {TABLE}/qemu-aarch64"));
@@ -131,14 +139,8 @@ states! {
         host.sh("mkdir -m 755 /srv && ln -s /usr/bin/qemu-aarch64-static /srv/qemu-aarch64 && chmod 777 /srv");
         host.register(&rule("qemu-aarch64", "/srv/qemu-aarch64", "OF"));
     };
-    interpreter_of_an_owner_that_cannot_be_seen: "interpreter-unverified", 3, None, |host| {
-        // Unproven would be a warning, which is worse than unknown.
-        host.register(&rule("qemu-aarch64", "/opt/outside", "OF"));
-        host.sh("rm -r /etc/qemu-persist; mkdir /etc/qemu-persist");
-        host.write("/etc/qemu-persist/config.toml", &handler_config("/opt/outside"));
-    };
-    foreign_credentials: "credentials-flag", 1, None, |host| host.register(&rule("qemu-aarch64", QEMU_P, "OCPF"));
-    a_second_one_behind: "duplicate", 1, None, |host| {
+    foreign_credentials: "credentials-flag", 1, Asked, |host| host.register(&rule("qemu-aarch64", QEMU_P, "OCPF"));
+    a_second_one_behind: "duplicate", 1, Note, |host| {
         host.register(&rule("older", "/usr/bin/gone", "O"));
         good(host);
     };
@@ -167,7 +169,7 @@ states! {
         good(host);
         host.write("/etc/binfmt.d/qemu-aarch64.conf", &rule("qemu-aarch64", "/usr/bin/gone", "O"));
     };
-    fragment_of_the_administrator_good: "fragment-administrator", 1, None, |host| {
+    fragment_of_the_administrator_good: "fragment-administrator", 1, Note, |host| {
         host.write("/etc/binfmt.d/qemu-aarch64.conf", &rule("qemu-aarch64", QEMU, "F"));
         host.register(&rule("qemu-aarch64", QEMU, "F"));
     };
@@ -175,20 +177,22 @@ states! {
         good(host);
         host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf");
     };
-    fragment_that_a_later_one_beats: "not-persistent", 1, None, |host| {
+    fragment_that_a_later_one_of_a_package_beats: "not-persistent", 1, Asked, |host| {
         good(host);
+        // systemd's package has the directory.
+        host.sh("mkdir /etc/binfmt.d");
         host.write("/usr/lib/binfmt.d/zz-other.conf", &rule("zz-other", "/usr/bin/box64", ""));
     };
-    etc_in_memory: "etc-volatile", 1, None, |host| {
+    fragment_that_a_later_one_of_the_administrator_beats: "not-persistent", 1, Asked, |host| {
         good(host);
-        host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf; cp -a /etc /mnt/etc; mount -t tmpfs etc /etc; cp -a /mnt/etc/. /etc/");
-        host.apply(&[], 0);
+        host.write("/etc/binfmt.d/zz-other.conf", &rule("zz-other", "/usr/bin/gone", ""));
     };
-    etc_on_an_overlay_in_memory: "etc-volatile", 1, None, |host| {
+    fragment_that_binfmt_support_beats: "not-persistent", 1, Asked, |host| {
         good(host);
-        host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf; mkdir /mnt/up; mount -t tmpfs up /mnt/up; mkdir /mnt/up/files /mnt/up/work
-            mount -t overlay -o lowerdir=/etc,upperdir=/mnt/up/files,workdir=/mnt/up/work,userxattr overlay /etc");
-        host.apply(&[], 0);
+        let remove = "#!/bin/sh\ntest \"$*\" = '--remove zz-other /usr/bin/gone' && rm /var/lib/binfmts/zz-other\n";
+        host.write("/usr/sbin/update-binfmts", remove);
+        host.sh("chmod 755 /usr/sbin/update-binfmts");
+        host.write("/var/lib/binfmts/zz-other", &database_file().replace(QEMU_P, "/usr/bin/gone"));
     };
     another_translator: "other-translator", 2, Advice, |host| {
         host.sh("cp /usr/bin/qemu-persist /usr/bin/box64");
@@ -223,6 +227,95 @@ fn database_file() -> String {
     let rule = rule("qemu-aarch64", QEMU_P, "PF");
     let fields: Vec<_> = rule.split(':').collect();
     format!("qemu-user-static\nmagic\n0\n{}\n{}\n{}\n\nno\nyes\nyes\n", fields[4], fields[5], fields[6])
+}
+
+#[test]
+fn an_owner_that_cannot_be_seen_is_seen_where_the_advice_says() {
+    let host = sandbox!();
+    // Unproven would be a warning, which is worse than unknown.
+    host.write("/etc/qemu-persist/config.toml", &handler_config(QEMU));
+    host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf");
+    host.apply(&[], 0);
+    // A user namespace inside, to which the sandbox is the host: nobody's number is mapped.
+    let ran = host.run("/bin/busybox", &["unshare", "-U", "/usr/bin/qemu-persist", "status", "--json"]);
+    let inside =
+        Status { code: ran.code, json: serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}")) };
+    assert_eq!((inside.code, inside.ids()), (3, vec!["interpreter-unverified"]), "{}", inside.describe());
+    assert_eq!(inside.commands("interpreter-unverified"), ["qemu-persist status"]);
+    // "As root, on the host itself".
+    let ran = host.qemu_persist(&["status"]);
+    assert!(ran.code == 0 && !ran.out.contains("interpreter-unverified"), "{ran:?}");
+}
+
+#[test]
+fn what_a_user_may_not_look_at_is_seen_by_root_as_the_advice_says() {
+    let host = sandbox!();
+    host.sh(&format!("mkdir -m 755 /opt/private && cp {QEMU} /opt/private/qemu && chmod 700 /opt/private"));
+    host.write("/etc/qemu-persist/config.toml", &handler_config("/opt/private/qemu"));
+    host.apply(&[], 0);
+    let Some(ran) = host.qemu_persist_as_user(&["status", "--json"]) else {
+        return sandbox::skip("the tests are not run by root, so there is nobody else in the sandbox");
+    };
+    let told =
+        Status { code: ran.code, json: serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}")) };
+    assert_eq!((told.code, told.ids()), (3, vec!["interpreter-unverified"]), "{}", told.describe());
+    assert_eq!(told.commands("interpreter-unverified"), ["qemu-persist status"]);
+    assert_eq!(host.status().ids(), Vec::<&str>::new());
+}
+
+/// As it is after a reboot, before systemd-binfmt has run: no handlers, no records of this boot.
+const BOOT: &str = "echo -1 > /proc/sys/fs/binfmt_misc/status; rm -rf /run/qemu-persist";
+/// What systemd-binfmt does then with our fragment.
+const SYSTEMD_BINFMT: &str = "sed -n /^:/p /etc/binfmt.d/qemu-aarch64.conf > /proc/sys/fs/binfmt_misc/register";
+
+#[test]
+fn our_fragment_lasts_below_an_overlay_when_the_advice_is_followed() {
+    let host = sandbox!();
+    host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf; cp -a /etc /below; mkdir /mnt/up; mount -t tmpfs up /mnt/up");
+    // As a Raspberry Pi's initramfs does at every boot.
+    let lay = "rm -rf /mnt/up/*; mkdir /mnt/up/files /mnt/up/work; mount -t overlay -o \
+               lowerdir=/below,upperdir=/mnt/up/files,workdir=/mnt/up/work,userxattr overlay /etc";
+    host.sh(lay);
+    host.apply(&[], 0);
+    let status = host.status();
+    assert_eq!((status.code, status.ids()), (1, vec!["etc-volatile", "unproven"]), "{}", status.describe());
+    let commands = status.commands("etc-volatile");
+    host.sh(&format!("umount /etc; {lay}; {BOOT}"));
+    assert_eq!(
+        host.status().ids(),
+        ["etc-volatile", "not-registered", "not-persistent"],
+        "it was said that it is lost"
+    );
+
+    host.write("/usr/bin/raspi-config", "#!/bin/sh\ntest \"$*\" = 'nonint disable_overlayfs'\n");
+    host.sh("chmod 755 /usr/bin/raspi-config");
+    let [off, apply] = &commands[..] else { panic!("{commands:?}") };
+    host.sh(off);
+    host.sh(&format!("umount /etc; mount --bind /below /etc; {BOOT}"));
+    host.sh(apply);
+    host.sh(&format!("umount /etc; {lay}; {BOOT}; {SYSTEMD_BINFMT}"));
+    let status = host.status();
+    assert_eq!(status.ids(), ["unproven"], "{}", status.describe());
+    assert_eq!(host.apply(&[], 0)["changed"], false);
+    assert_eq!(host.run_foreign().code, 0);
+}
+
+#[test]
+fn with_etc_in_memory_it_works_on_every_boot_when_the_advice_is_followed() {
+    let host = sandbox!();
+    host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf; cp -a /etc /below");
+    let lay = "mount -t tmpfs -o mode=755 etc /etc; cp -a /below/. /etc/";
+    host.sh(lay);
+    host.apply(&[], 0);
+    let status = host.status();
+    assert_eq!((status.code, status.ids()), (1, vec!["etc-volatile", "unproven"]), "{}", status.describe());
+    let commands = status.commands("etc-volatile");
+    assert_eq!(commands, ["qemu-persist apply"]);
+    host.sh(&format!("umount /etc; {lay}; {BOOT}"));
+    assert_ne!(host.run_foreign().code, 0);
+    host.sh(&commands[0]);
+    assert_eq!(host.run_foreign().code, 0);
+    assert_eq!(host.status().ids(), ["etc-volatile", "unproven"], "the next boot will need it again");
 }
 
 #[test]

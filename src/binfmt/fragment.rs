@@ -74,6 +74,8 @@ pub struct Fragment {
     pub masked: bool,
     /// What it says.
     pub content: Content,
+    /// Whether the layer below an /etc in memory has the same file, so that a reboot brings it back.
+    pub below: bool,
     /// Why it could not be read, where it could not.
     pub unreadable: Option<String>,
     /// Files of the same name in less important directories, which do not count.
@@ -101,23 +103,27 @@ impl Fragment {
     }
 }
 
-/// Every fragment of `root`, in the order in which systemd reads them.
+/// Every fragment of `root`, in the order in which systemd reads them. `etc_below` is where the
+/// layers below an overlay on /etc have it.
 ///
 /// Besides, what of the directories could not be looked at, and why.
-pub fn read_all(root: &Root) -> (Vec<Fragment>, Vec<String>) {
+pub fn read_all(root: &Root, etc_below: &[PathBuf]) -> (Vec<Fragment>, Vec<String>) {
     let scan = layers::scan(root, &DIRECTORIES, ".conf");
     // A link that leads nowhere registers nothing.
     let errors = scan.errors.iter().filter(|(_, error)| error.kind() != std::io::ErrorKind::NotFound);
     let errors = errors.map(|(path, error)| format!("{}: {error}", path.display()));
-    (scan.files.into_iter().map(|file| read(root, file)).collect(), errors.collect())
+    (scan.files.into_iter().map(|file| read(root, etc_below, file)).collect(), errors.collect())
 }
 
-fn read(root: &Root, file: Layered) -> Fragment {
+fn read(root: &Root, etc_below: &[PathBuf], file: Layered) -> Fragment {
+    let in_etc = file.path.strip_prefix("/etc").ok();
+    let under = in_etc.and_then(|path| etc_below.iter().find_map(|etc| root.read(&etc.join(path)).ok()));
     let content_of = |path: &Path| root.read(path).map(|bytes| parse(&String::from_utf8_lossy(&bytes)));
     let mut fragment = Fragment {
         name: file.name,
         masked: file.masked,
         content: Content::default(),
+        below: under.is_some_and(|under| root.read(&file.path).is_ok_and(|own| own == under)),
         unreadable: None,
         overridden: Vec::new(),
         path: file.path,

@@ -20,7 +20,7 @@ pub mod mounts;
 pub mod survey;
 mod userland;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 use serde::Serialize;
@@ -115,6 +115,9 @@ pub struct Facts {
     pub user_namespace: bool,
     /// Whether /etc survives a reboot.
     pub etc: EtcPersistence,
+    /// Where the layers below an overlay on /etc have it, as far as they are in sight.
+    #[serde(skip)]
+    pub etc_below: Vec<PathBuf>,
     /// Whether /proc/sys is mounted read-only, as most containers have it.
     pub proc_sys_read_only: bool,
     /// How the kernel comes by binfmt_misc.
@@ -148,6 +151,7 @@ impl Facts {
             confinement: confinement::read(),
             user_namespace: in_user_namespace(),
             etc: mounts::persistence(&mounts, &command_line, Path::new("/etc")),
+            etc_below: mounts::below(&mounts, Path::new("/etc")),
             proc_sys_read_only: statvfs("/proc/sys").is_ok_and(|fs| fs.flags().contains(FsFlags::ST_RDONLY)),
             kernel_support: kernel::running_support(&release),
             systemd: root.link_metadata(Path::new("/run/systemd/system")).is_ok_and(|m| m.is_dir()),
@@ -172,6 +176,7 @@ impl Facts {
             confinement: Confinement::None,
             user_namespace: false,
             etc: EtcPersistence::Persistent,
+            etc_below: Vec::new(),
             proc_sys_read_only: false,
             kernel_support: KernelSupport::NotAsked,
             systemd: systemd.into_iter().any(|path| root.exists(Path::new(path))),

@@ -100,6 +100,25 @@ pub fn persistence(mounts: &[Mount], command_line: &str, path: &Path) -> EtcPers
     }
 }
 
+/// Where the layers below the overlay that `path` lies on have it, the uppermost first: what survives
+/// a reboot where the overlay is in memory. Layers that are in memory themselves, out of sight, or
+/// hidden by the overlay are left out.
+pub fn below(mounts: &[Mount], path: &Path) -> Vec<PathBuf> {
+    let Some(mount) = holding(mounts, path).filter(|mount| mount.kind == "overlay") else { return Vec::new() };
+    let rest = path.strip_prefix(&mount.point).unwrap_or(path);
+    // The new mount API shows each layer by itself (Documentation/filesystems/overlayfs.rst).
+    let option = |o: &OsString| Some(o.to_str()?.strip_prefix("lowerdir")?.trim_start_matches('+').to_owned());
+    let layers = mount.options.iter().filter_map(option);
+    let layers: Vec<_> = layers
+        .filter_map(|text| Some(text.strip_prefix('=')?.split(':').map(PathBuf::from).collect::<Vec<_>>()))
+        .flatten()
+        .collect();
+    let in_sight = |layer: &PathBuf| {
+        holding(mounts, layer).is_some_and(|holder| !std::ptr::eq(holder, mount) && !in_memory(holder))
+    };
+    layers.into_iter().filter(in_sight).map(|layer| layer.join(rest)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,6 +180,33 @@ mod tests {
         ];
         for (content, command_line, expected) in table {
             assert_eq!(persistence(&parse(&content), command_line, Path::new("/etc")), expected, "{content}");
+        }
+    }
+
+    #[test]
+    fn what_is_below_an_overlay_is_found_where_it_is_in_sight() {
+        let overlay = |point: &str, options: &str| {
+            format!("{DISK}40 27 0:9 / {point} rw - overlay overlay rw,{options},upperdir=/run/up\n")
+        };
+        for (mounts, expected) in [
+            (DISK.to_owned(), &[][..]),
+            (overlay("/etc", "lowerdir=/below"), &["/below"]),
+            (overlay("/etc", "lowerdir=/one:/run/two:/three"), &["/one", "/three"]),
+            (overlay("/etc", "lowerdir+=/one,lowerdir+=/three"), &["/one", "/three"]),
+            // The overlay itself hides what it was mounted over.
+            (overlay("/etc", "lowerdir=/etc"), &[]),
+            // overlayroot, and raspi-config's older script, whose layers stay in the initramfs.
+            (
+                format!(
+                    "{}26 25 8:2 / /media/root-ro ro - ext4 /dev/mmcblk0p2 rw\n",
+                    overlay("/", "lowerdir=/media/root-ro")
+                ),
+                &["/media/root-ro/etc"],
+            ),
+            (overlay("/", "lowerdir=/lower"), &[]),
+        ] {
+            let paths: Vec<_> = expected.iter().map(PathBuf::from).collect();
+            assert_eq!(below(&parse(&mounts), Path::new("/etc")), paths, "{mounts}");
         }
     }
 }

@@ -337,6 +337,7 @@ mod tests {
                 confinement: Confinement::None,
                 user_namespace: false,
                 etc: EtcPersistence::Overlay,
+                etc_below: Vec::new(),
                 proc_sys_read_only: false,
                 kernel_support: KernelSupport::RebootPending,
                 systemd: true,

@@ -325,16 +325,18 @@ fn fragments_unreadable(context: &Context<'_>) -> Vec<Found> {
 
 fn etc_volatile(context: &Context<'_>) -> Vec<Found> {
     let snapshot = context.snapshot;
-    let what = match snapshot.facts.etc {
+    let (what, advice) = match snapshot.facts.etc {
         EtcPersistence::Persistent => return Vec::new(),
-        EtcPersistence::Overlay => "an overlay in memory (overlayroot)",
-        EtcPersistence::Tmpfs => "in memory (tmpfs)",
+        EtcPersistence::Overlay => (
+            "an overlay in memory (overlayroot)",
+            "Turn the overlay off (on Raspberry Pi OS `sudo raspi-config nonint disable_overlayfs`), reboot, run \
+             `sudo qemu-persist apply`, and turn it on again.",
+        ),
+        EtcPersistence::Tmpfs => ("in memory (tmpfs)", "Run `sudo qemu-persist apply` at every boot."),
     };
-    let ours = |l: &look::Look<'_>| l.fragment.is_some_and(|f| f.path.starts_with("/etc"));
-    let needed = context.looks.iter().any(|look| ours(look) || !look.works_after_boot());
+    let lost = |l: &look::Look<'_>| l.fragment.is_some_and(|f| f.path.starts_with("/etc") && !f.below);
+    let needed = context.looks.iter().any(|look| lost(look) || !look.works_after_boot());
     let message = format!("/etc is {what}: what is written there, such as our fragments, is gone at the next boot");
-    let advice = "Turn the overlay off (`sudo raspi-config nonint disable_overlayfs`), reboot, run \
-                  `sudo qemu-persist apply`, and turn it on again.";
     one(needed.then(|| Found::new(Warning, message, advice)))
 }
 

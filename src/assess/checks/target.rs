@@ -10,6 +10,7 @@ use crate::assess::plan::{Unmet, stand_in};
 use crate::assess::vet::Defect;
 use crate::binfmt::{fragment, registry};
 use crate::finding::Severity::{self, Critical, Note, Unknown, Warning};
+use crate::qemu;
 use crate::report::shell_word;
 use crate::snapshot::Snapshot;
 use crate::target::Target;
@@ -241,11 +242,7 @@ pub fn describe_defect(
                 advice::word(&snapshot.outside(&suspicion.path))
             ),
         ),
-        Defect::InterpreterTrustUnknown(why) => (
-            "interpreter-unverified",
-            why.clone(),
-            "Ask as root, on the host itself: `sudo qemu-persist status`.".to_owned(),
-        ),
+        Defect::InterpreterTrustUnknown(why) => ("interpreter-unverified", why.clone(), who_can_see(snapshot, why)),
         Defect::WrongFlags => (
             "wrong-flags",
             format!("{shown} works only with the flag P, and is registered without"),
@@ -257,6 +254,19 @@ pub fn describe_defect(
             format!("Unless you rely on that: {take_over}."),
         ),
     }
+}
+
+/// What to do where an interpreter cannot be judged from here.
+fn who_can_see(snapshot: &Snapshot, why: &str) -> String {
+    let look = if snapshot.live { "status" } else { "apply --check" };
+    let look = advice::command(snapshot, look);
+    if snapshot.facts.user_namespace || !snapshot.live {
+        return format!("Ask as root, on the host itself: {look}.");
+    }
+    if why.contains(qemu::BY_THIS_USER) {
+        return format!("Ask as root: {look}.");
+    }
+    format!("Correct what keeps it from being looked at, then see again: {look}.")
 }
 
 /// Why a target does not work now, in the words of a step.

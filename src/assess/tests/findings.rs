@@ -210,6 +210,17 @@ const HOST_ROWS: &[Row] = &[
         &[("etc-volatile", Warning)],
     ),
     (
+        "an overlay, with our fragment on it and below it",
+        || {
+            with(|h| {
+                h.0.facts.etc = EtcPersistence::Overlay;
+                h.vendors("OCPF").ours(&rule("qemu-x86_64", QEMU_P, "POF"));
+                h.0.fragments.iter_mut().for_each(|fragment| fragment.below = true);
+            })
+        },
+        &[],
+    ),
+    (
         "/etc in memory",
         || {
             with(|h| {

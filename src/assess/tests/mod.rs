@@ -75,7 +75,7 @@ fn suspicion(path: &str) -> Suspicion {
 
 fn fragment(path: &str, content: Content) -> Fragment {
     let name = Path::new(path).file_name().unwrap().to_str().unwrap().to_owned();
-    Fragment { name, path: path.into(), masked: false, content, unreadable: None, overridden: Vec::new() }
+    Fragment { name, path: path.into(), masked: false, content, below: false, unreadable: None, overridden: Vec::new() }
 }
 
 fn proof() -> Proof {
@@ -146,6 +146,7 @@ impl Host {
                 confinement: Confinement::None,
                 user_namespace: false,
                 etc: EtcPersistence::Persistent,
+                etc_below: Vec::new(),
                 proc_sys_read_only: false,
                 kernel_support: KernelSupport::Present,
                 systemd: true,
