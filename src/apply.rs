@@ -129,7 +129,12 @@ pub fn apply(root: &Root, snapshot: &Snapshot, plan: &Plan) -> Outcome {
     run.announce(plan);
     for step in &plan.steps {
         let result = run.carry_out(&step.action);
+        let unsafe_to_go_on = result.is_err() && matches!(step.action, Action::NoteRemoval { .. });
         run.enter(step, result);
+        if unsafe_to_go_on {
+            // What is taken back now would be registered again at the next occasion.
+            break;
+        }
     }
     run.confirm();
     run.remember();
@@ -278,7 +283,13 @@ impl Run<'_> {
                 self.note_adopted(rule);
                 self.root.write_whole(path, fragment::render(rule).as_bytes())
             }
-            Action::RemoveFragment { path } => self.root.remove_file(path),
+            Action::WriteConfig { path, content } => self.root.write_whole(path, content.as_bytes()),
+            Action::NoteRemoval { path } => {
+                self.root.write_whole(path, b"Nothing is wanted since `qemu-persist remove`.\n")
+            }
+            Action::RemoveFragment { path } | Action::RemoveConfig { path } | Action::LiftRemoval { path } => {
+                self.root.remove_file(path)
+            }
         }
     }
 

@@ -481,13 +481,89 @@ fn an_adopted_handler_that_our_fragment_restores_outlives_remove_too() {
     assert_eq!(host.sh("ls /etc/binfmt.d 2>/dev/null || true"), "");
 }
 
+/// The actions of the changes that a verb with `--json` tells.
+fn actions(told: &serde_json::Value) -> Vec<&str> {
+    told["changes"].as_array().expect("changes").iter().filter_map(|change| change["action"].as_str()).collect()
+}
+
+/// What was written, without the ends of lines.
+fn unwrapped(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn json(ran: &sandbox::Ran) -> serde_json::Value {
+    serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}"))
+}
+
 #[test]
-fn remove_says_what_it_leaves() {
+fn remove_says_what_it_leaves_and_what_it_notes() {
     let host = sandbox!();
     host.apply(&[], 0);
+    let left = serde_json::json!([{ "handler": "qemu-aarch64", "path": "/usr/lib/binfmt.d/qemu-aarch64.conf" }]);
+    let ran = host.qemu_persist(&["remove", "--check", "--json"]);
+    assert_eq!((ran.code, actions(&json(&ran)), &json(&ran)["left"]), (1, vec!["note_removal"], &left));
     let ran = host.qemu_persist(&["remove"]);
-    assert!(ran.out.contains("register the same: qemu-aarch64"), "{ran:?}");
+    let told = "left, since the distribution's /usr/lib/binfmt.d/qemu-aarch64.conf registers the same: qemu-aarch64";
+    assert!(unwrapped(&ran.out).contains(told), "{ran:?}");
+    assert!(ran.out.contains("* note in /var/lib/qemu-persist/removed that nothing is wanted\n"), "{ran:?}");
     assert_eq!(host.entries(), ["qemu-aarch64"]);
+    let ran = host.qemu_persist(&["remove", "--json"]);
+    let told = json(&ran);
+    assert_eq!((ran.code, &told["changed"], actions(&told), &told["left"]), (0, &false.into(), vec![], &left));
+    let told = host.apply(&["--check"], 1);
+    assert_eq!((&told["changed"], actions(&told)), (&true.into(), vec!["lift_removal"]));
+    let told = host.apply(&[], 0);
+    assert_eq!(
+        (&told["changed"], actions(&told), &told["left"]),
+        (&true.into(), vec!["lift_removal"], &serde_json::json!([]))
+    );
+    assert_eq!(host.apply(&[], 0)["changed"], false);
+}
+
+#[test]
+fn disable_says_what_it_leaves() {
+    let host = sandbox!();
+    host.apply(&[], 0);
+    let ran = host.qemu_persist(&["disable", "linux/arm64", "--json"]);
+    let told = json(&ran);
+    assert_eq!((ran.code, actions(&told)), (0, vec!["write_config"]), "{told:#}");
+    assert_eq!(told["changes"][0]["path"], "/etc/qemu-persist/config.toml.d/90-enabled.toml");
+    assert_eq!(told["left"][0]["handler"], "qemu-aarch64", "{told:#}");
+    let ran = host.qemu_persist(&["disable", "linux/arm64"]);
+    assert!(unwrapped(&ran.out).contains("registers the same: qemu-aarch64"), "{ran:?}");
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
+}
+
+#[test]
+fn every_change_of_enable_and_disable_is_listed() {
+    let host = sandbox!();
+    host.apply(&[], 0);
+    host.qemu_persist(&["remove"]);
+    // What is wanted already: all that changes is that `remove` was the last word.
+    let ran = host.qemu_persist(&["enable", "linux/arm64", "--json"]);
+    let told = json(&ran);
+    assert_eq!((ran.code, &told["changed"], actions(&told)), (0, &true.into(), vec!["lift_removal"]), "{told:#}");
+    for (verb, expected) in [
+        (["enable", "linux/arm"], &["write_config", "write_fragment", "register"][..]),
+        (["enable", "linux/arm"], &[]),
+        (["disable", "linux/arm"], &["remove_config", "remove_fragment", "retire"]),
+        (["disable", "linux/arm"], &[]),
+    ] {
+        let told = json(&host.qemu_persist(&[&verb[..], &["--json"]].concat()));
+        assert_eq!((actions(&told), &told["changed"]), (expected.to_vec(), &(!expected.is_empty()).into()), "{told:#}");
+    }
+}
+
+#[test]
+fn nothing_is_taken_back_where_that_cannot_be_noted() {
+    let host = sandbox!();
+    host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf");
+    host.apply(&[], 0);
+    host.sh("mkdir -p /var/lib/qemu-persist; mount --bind /var/lib /var/lib; mount -o remount,bind,ro /var/lib");
+    let ran = host.qemu_persist(&["remove", "--json"]);
+    let told = json(&ran);
+    assert_eq!((ran.code, &told["changed"], &told["failed"][0]["action"]), (2, &false.into(), &"note_removal".into()));
+    assert_eq!(host.entries(), ["qemu-aarch64"], "it would come back at the next occasion");
 }
 
 #[test]

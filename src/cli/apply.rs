@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `qemu-persist apply`.
 
-use std::path::{Path, PathBuf};
-
-use anyhow::Context as _;
+use std::path::PathBuf;
 
 use super::Failure;
 use crate::apply::{Lock, Outcome, apply};
 use crate::assess::assess;
-use crate::assess::plan::{Action, Plan, Wish};
+use crate::assess::plan::{Action, Plan, Removal, Wish};
 use crate::files::Root;
 use crate::finding::{Finding, Severity};
 use crate::platform::Platform;
-use crate::record;
 use crate::report::Screen;
 use crate::report::changes::{self, Report};
 use crate::snapshot::Snapshot;
@@ -50,7 +47,8 @@ const REFUSING: [&str; 2] = ["unsupported-host", "unknown-architecture"];
 /// A broken configuration, a platform that is not wanted, no permission, a lock that is held.
 pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     let root = super::open_root(args.root.as_ref())?;
-    let wish = Wish { only: args.platform.clone(), take_over: args.take_over, force: args.force };
+    let wish =
+        Wish { only: args.platform.clone(), take_over: args.take_over, force: args.force, removal: Removal::Lift };
     let report = if args.check || !may_change(&root) { check(&root, &wish)? } else { perform(&root, &wish, false)? };
     changes::show(&report, args.json, screen)?;
     if !args.check && report.changed {
@@ -82,7 +80,6 @@ fn check(root: &Root, wish: &Wish) -> anyhow::Result<Report> {
     let snapshot = take(root, wish, false)?;
     let assessment = assess(&snapshot, wish);
     let mut report = Report::planned(&assessment, &snapshot);
-    report.changed |= snapshot.removed;
     let refused = refusal(&assessment.findings).as_ref().is_some_and(|_| !wish.force);
     report.exit_code = match () {
         () if refused || !assessment.plan.unmet.is_empty() => 2,
@@ -109,22 +106,17 @@ pub(super) fn perform(root: &Root, wish: &Wish, honour_remove: bool) -> anyhow::
         report.exit_code = 2;
         return Ok(report);
     }
-    let removed = snapshot.removed && !honour_remove;
     let mut plan = assessment.plan.clone();
-    if plan.steps.is_empty() && !removed {
+    if plan.steps.is_empty() {
         let mut report = Report::done(&Outcome::default(), &assessment, &snapshot);
         report.exit_code = code_of(&report, &assessment.findings);
         return Ok(report);
     }
     permitted(root)?;
-    if removed {
-        let mark = Path::new(record::REMOVED);
-        root.remove_file(mark).with_context(|| root.outside(mark).display().to_string())?;
-    }
     let mut outcome = Outcome::default();
     // What is registered can be said only when the table is mounted.
     if let Some(mount) = plan.steps.iter().position(|step| step.action == Action::Mount) {
-        let only = Plan { steps: vec![plan.steps.swap_remove(mount)], unmet: Vec::new() };
+        let only = Plan { steps: vec![plan.steps.swap_remove(mount)], ..Plan::default() };
         outcome = apply(root, &snapshot, &only);
         snapshot = take(root, wish, honour_remove)?;
         plan = assess(&snapshot, wish).plan;
@@ -136,7 +128,6 @@ pub(super) fn perform(root: &Root, wish: &Wish, honour_remove: bool) -> anyhow::
     outcome.failed.extend(did.failed);
     let assessment = assess(&snapshot, wish);
     let mut report = Report::done(&outcome, &assessment, &snapshot);
-    report.changed |= removed;
     report.exit_code = code_of(&report, &assessment.findings);
     Ok(report)
 }

@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `qemu-persist remove`.
 
-use std::path::{Path, PathBuf};
-
-use anyhow::Context as _;
+use std::path::PathBuf;
 
 use super::Failure;
 use crate::apply::{Lock, apply};
 use crate::assess::assess;
-use crate::assess::look::is_recorded;
-use crate::assess::plan::Wish;
+use crate::assess::plan::{Removal, Wish};
 use crate::config::Config;
 use crate::files::Root;
-use crate::record;
+use crate::report::Screen;
 use crate::report::changes::{self, Report};
-use crate::report::{Screen, escape};
 use crate::snapshot::Snapshot;
 
 /// What can be given with `remove`.
@@ -48,52 +44,24 @@ fn take(root: &Root) -> Snapshot {
 /// No permission, a lock that is held, and those of writing.
 pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     let root = super::open_root(args.root.as_ref())?;
-    let wish = Wish { force: args.force, ..Wish::default() };
+    let wish = Wish { force: args.force, removal: Removal::Note, ..Wish::default() };
     let snapshot = take(&root);
     let assessment = assess(&snapshot, &wish);
     if args.check {
         let mut report = Report::planned(&assessment, &snapshot);
-        report.changed |= !snapshot.removed;
         report.exit_code = u8::from(report.changed);
         changes::show(&report, args.json, screen)?;
         return Ok(report.exit_code);
     }
-    if root.is_live() && !nix::unistd::geteuid().is_root() && (!snapshot.removed || !assessment.plan.steps.is_empty()) {
+    if root.is_live() && !nix::unistd::geteuid().is_root() && !assessment.plan.steps.is_empty() {
         return Err(Failure::permission("taking handlers back").into());
     }
     let _lock = Lock::take(&root)?;
-    let already = snapshot.removed;
-    // First the record, so that nobody registers again what is taken back now.
-    if !already {
-        let mark = Path::new(record::REMOVED);
-        root.write_whole(mark, b"Nothing is wanted since `qemu-persist remove`.\n")
-            .with_context(|| root.outside(mark).display().to_string())?;
-    }
     let snapshot = take(&root);
-    let plan = assess(&snapshot, &wish).plan;
-    let outcome = apply(&root, &snapshot, &plan);
+    let outcome = apply(&root, &snapshot, &assess(&snapshot, &wish).plan);
     let snapshot = take(&root);
     let mut report = Report::done(&outcome, &assess(&snapshot, &wish), &snapshot);
-    report.changed |= !already;
     report.exit_code = if report.failed.is_empty() { 0 } else { 2 };
     changes::show(&report, args.json, screen)?;
-    if !args.json {
-        tell_what_stays(&snapshot, screen)?;
-    }
-    if !args.json && !already {
-        screen.line("Nothing is wanted any more, and stays so until `sudo qemu-persist apply`.")?;
-    }
     Ok(report.exit_code)
-}
-
-/// What was registered by this program stays where the distribution's own file registers the same.
-fn tell_what_stays(snapshot: &Snapshot, screen: &mut Screen) -> std::io::Result<()> {
-    let entries = snapshot.kernel.table().map_or(&[][..], |table| &table.entries).iter();
-    let stays = entries.filter(|entry| is_recorded(snapshot, entry));
-    let names: Vec<_> = stays.map(|entry| escape(&entry.name)).collect();
-    if names.is_empty() {
-        return Ok(());
-    }
-    let what = format!("left, since the distribution's own files register the same: {}", names.join(", "));
-    screen.paragraph("  ", 2, &what)
 }

@@ -2,7 +2,6 @@
 //! The drop-in that `enable` and `disable` keep: what was asked for besides the files of others.
 
 use std::fmt::Write as _;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -40,14 +39,15 @@ pub enum ToggleError {
         /// The platform.
         platform: &'static Platform,
     },
-    /// The file could not be written or removed.
-    #[error("{path} cannot be changed")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+}
+
+/// What the drop-in has to become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// This text.
+    Write(String),
+    /// It has nothing left to say.
+    Remove,
 }
 
 /// Where the drop-in is.
@@ -55,19 +55,19 @@ pub fn path() -> PathBuf {
     Path::new(DROP_IN_DIRECTORIES[0]).join(NAME)
 }
 
-/// Makes the platforms of `enable` wanted and those of `disable` unwanted on a host that runs those
-/// of `native` by itself, and tells whether the drop-in had to be changed for it. What the other
-/// files say already is not said again, and the drop-in is removed where it has nothing left to say.
-/// A platform that the host runs by itself is noted, but never among the wanted ones.
+/// What makes the platforms of `enable` wanted and those of `disable` unwanted on a host that runs
+/// those of `native` by itself; none where the drop-in need not change for it. What the other files
+/// say already is not said again. A platform that the host runs by itself is noted, but never among
+/// the wanted ones.
 ///
 /// # Errors
-/// See [`ToggleError`]; nothing is changed then.
-pub fn write_toggle(
+/// See [`ToggleError`].
+pub fn plan_toggle(
     root: &Root,
     native: &[&'static Platform],
     enable: &[&'static Platform],
     disable: &[&'static Platform],
-) -> Result<bool, ToggleError> {
+) -> Result<Option<Edit>, ToggleError> {
     let path = path();
     let shown = root.outside(&path);
     let (mut sources, problems) = super::read(root);
@@ -103,14 +103,9 @@ pub fn write_toggle(
     let content = new.clone().unwrap_or_default().into_bytes();
     check(root, &sources, Source { path: path.clone(), shown, content }, enable, disable)?;
     if unchanged || (old.is_none() && new.is_none()) {
-        return Ok(false);
+        return Ok(None);
     }
-    let result = match new {
-        Some(text) => root.write_whole(&path, text.as_bytes()),
-        None => root.remove_file(&path),
-    };
-    result.map_err(|source| ToggleError::Write { path: root.outside(&path), source })?;
-    Ok(true)
+    Ok(Some(new.map_or(Edit::Remove, Edit::Write)))
 }
 
 /// Whether the configuration with `ours` in it says what was asked for.

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::symlink;
 
-use super::dropin::{ToggleError, write_toggle};
+use super::dropin::{self, Edit, ToggleError};
 use super::*;
 
 fn p(names: &[&str]) -> Vec<&'static Platform> {
@@ -18,6 +18,19 @@ fn load(files: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
 /// The whole text of what is wrong with the file `c.toml`.
 fn complaint(text: &str) -> String {
     load(&[("c.toml", text)]).unwrap_err().to_string()
+}
+
+type Platforms = [&'static Platform];
+
+/// Plans it and does it; tells whether there was anything to do.
+fn write_toggle(root: &Root, native: &Platforms, on: &Platforms, off: &Platforms) -> Result<bool, ToggleError> {
+    let edit = dropin::plan_toggle(root, native, on, off)?;
+    match &edit {
+        Some(Edit::Write(text)) => root.write_whole(&dropin::path(), text.as_bytes()).unwrap(),
+        Some(Edit::Remove) => root.remove_file(&dropin::path()).unwrap(),
+        None => {}
+    }
+    Ok(edit.is_some())
 }
 
 fn image(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Screen, Tone, escape};
 use crate::apply::{Failed, Outcome};
 use crate::assess::Assessment;
-use crate::assess::plan::{Action, Manner, Step, Unmet};
+use crate::assess::plan::{Action, Left, Manner, Step, Unmet};
 use crate::finding::{Finding, Severity};
 use crate::snapshot::Snapshot;
 
@@ -28,6 +28,9 @@ pub struct Report {
     pub changes: Vec<Step>,
     /// What was tried and failed.
     pub failed: Vec<Failed>,
+    /// What this program registered and that stays though it is not wanted, since the distribution's
+    /// own files register the same.
+    pub left: Vec<Left>,
     /// What cannot be made to work, and why.
     pub unmet: Vec<UnmetReport>,
     /// Every target that is wanted, and whether it works now.
@@ -93,6 +96,7 @@ impl Report {
             refused: None,
             changes: outcome.done.clone(),
             failed: outcome.failed.clone(),
+            left: assessment.plan.left.clone(),
             unmet: assessment.plan.unmet.iter().map(UnmetReport::from).collect(),
             platforms: platforms.collect(),
             findings: assessment.findings.clone(),
@@ -119,8 +123,10 @@ fn describe(action: &Action) -> String {
         }
         Action::Restore { rule } => format!("register {} with {} again", rule.name, rule.interpreter.display()),
         Action::DisableCapturing { name } => format!("disable {name}"),
-        Action::WriteFragment { path, .. } => format!("write {}", path.display()),
-        Action::RemoveFragment { path } => format!("remove {}", path.display()),
+        Action::WriteFragment { path, .. } | Action::WriteConfig { path, .. } => format!("write {}", path.display()),
+        Action::RemoveFragment { path } | Action::RemoveConfig { path } => format!("remove {}", path.display()),
+        Action::NoteRemoval { path } => format!("note in {} that nothing is wanted", path.display()),
+        Action::LiftRemoval { path } => format!("remove {}, the note that nothing is wanted", path.display()),
     }
 }
 
@@ -143,6 +149,10 @@ pub fn show(report: &Report, json: bool, screen: &mut Screen) -> io::Result<()> 
     for failed in &report.failed {
         let what = format!("failed to {}: {}", escape(&describe(&failed.step.action)), escape(&failed.error));
         screen.paragraph(&screen.tint(Tone::Bad, "x "), 2, &what)?;
+    }
+    for left in &report.left {
+        let (handler, path) = (escape(&left.handler), escape(&left.path.to_string_lossy()));
+        screen.paragraph("  ", 2, &format!("left, since the distribution's {path} registers the same: {handler}"))?;
     }
     if let Some(refused) = &report.refused {
         screen.paragraph(&screen.tint(Tone::Bad, "x "), 2, &format!("nothing was changed: {}", escape(refused)))?;

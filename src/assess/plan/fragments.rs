@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is to be done about the fragment of one target.
 
+use std::path::{Path, PathBuf};
+
 use super::{Action, Plan, Wish};
 use crate::assess::look::{Look, Origin, would_work_at_boot};
 use crate::assess::vet::Defect;
-use crate::binfmt::fragment::{self, Fragment};
+use crate::binfmt::fragment::{self, Content, Fragment};
 use crate::binfmt::rule::Rule;
 use crate::snapshot::Snapshot;
 
@@ -59,13 +61,19 @@ fn restored_at_boot(look: &Look<'_>, take_over: bool) -> bool {
 /// The rule of the distribution's own fragment of that name, whether ours overrides it or not; none
 /// where the administrator's does.
 pub(super) fn vendors_rule(fragment: Option<&Fragment>) -> Option<Rule> {
-    let fragment = fragment?;
-    let overridden = fragment.overridden.iter().map(|o| &o.content);
-    if !fragment.is_vendors() && !fragment.content.ours {
-        return None;
-    }
-    let own = fragment.is_vendors().then_some(&fragment.content);
-    own.into_iter().chain(overridden).find_map(|content| content.rules.first().cloned())
+    vendors(fragment?).find_map(|(_, content)| content.rules.first().cloned())
+}
+
+/// Where the file is that has that rule.
+pub(super) fn vendors_path(fragment: &Fragment) -> Option<PathBuf> {
+    vendors(fragment).find_map(|(path, content)| content.rules.first().map(|_| path.to_owned()))
+}
+
+fn vendors(fragment: &Fragment) -> impl Iterator<Item = (&Path, &Content)> {
+    let overridden = fragment.overridden.iter().map(|o| (o.path.as_path(), &o.content));
+    let own = fragment.is_vendors().then_some((fragment.path.as_path(), &fragment.content));
+    let counts = fragment.is_vendors() || fragment.content.ours;
+    own.into_iter().chain(overridden).filter(move |_| counts)
 }
 
 /// Whether the kernel would not take `rule`, since its interpreter is known to be gone.

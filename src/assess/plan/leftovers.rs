@@ -2,8 +2,8 @@
 //! Taking back what is ours and no longer wanted.
 
 use super::entries::{displaced_before, is_ours};
-use super::fragments::{is_hopeless, vendors_rule};
-use super::{Action, Plan, Wish, stand_in, stood_in_for};
+use super::fragments::{is_hopeless, vendors_path, vendors_rule};
+use super::{Action, Left, Plan, Wish, stand_in, stood_in_for};
 use crate::assess::look::Look;
 use crate::snapshot::Snapshot;
 
@@ -38,6 +38,8 @@ pub(super) fn plan_leftovers(snapshot: &Snapshot, looks: &[Look<'_>], wish: &Wis
         let displaced = displaced_before(snapshot, &entry.name);
         // What the distribution would have registered itself is not taken away.
         if displaced.is_none() && vendors.as_ref().is_some_and(|rule| entry.enabled && entry.does_what(rule)) {
+            let path = fragment.and_then(vendors_path).unwrap_or_default();
+            plan.left.push(Left { handler: entry.name.clone(), path });
             continue;
         }
         let restore = displaced.or(vendors).filter(|rule| !is_hopeless(snapshot, rule));

@@ -21,7 +21,20 @@ use crate::binfmt::fragment;
 use crate::binfmt::rule::Rule;
 use crate::host::Confinement;
 use crate::platform::Platform;
+use crate::record;
 use crate::snapshot::{Kernel, Snapshot};
+
+/// What a run is to do about the note that `remove` was the last word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Removal {
+    /// Leave it as it is.
+    #[default]
+    AsIs,
+    /// Write it.
+    Note,
+    /// Take it away.
+    Lift,
+}
 
 /// What a run is allowed and asked to do, beyond the configuration.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +45,8 @@ pub struct Wish {
     pub take_over: bool,
     /// Change the kernel's table even in a container or chroot, and go on where it would refuse.
     pub force: bool,
+    /// What to do about the note that `remove` was the last word.
+    pub removal: Removal,
 }
 
 /// How a rule comes into the kernel's table.
@@ -97,6 +112,28 @@ pub enum Action {
         /// Where it is.
         path: PathBuf,
     },
+    /// Write the drop-in of `enable` and `disable`.
+    WriteConfig {
+        /// Where.
+        path: PathBuf,
+        /// Its text.
+        content: String,
+    },
+    /// Remove that drop-in, which has nothing left to say.
+    RemoveConfig {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// Write down that nothing is wanted any more. Nothing else is done where that fails.
+    NoteRemoval {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Take that note away.
+    LiftRemoval {
+        /// Where it is.
+        path: PathBuf,
+    },
 }
 
 impl Action {
@@ -112,6 +149,10 @@ impl Action {
             Self::DisableCapturing { .. } => "disable_capturing",
             Self::WriteFragment { .. } => "write_fragment",
             Self::RemoveFragment { .. } => "remove_fragment",
+            Self::WriteConfig { .. } => "write_config",
+            Self::RemoveConfig { .. } => "remove_config",
+            Self::NoteRemoval { .. } => "note_removal",
+            Self::LiftRemoval { .. } => "lift_removal",
         }
     }
 
@@ -121,7 +162,12 @@ impl Action {
             Self::Mount | Self::EnableAll => String::new(),
             Self::Register { rule, .. } | Self::Restore { rule } => rule.name.clone(),
             Self::Enable { name } | Self::Retire { name, .. } | Self::DisableCapturing { name } => name.clone(),
-            Self::WriteFragment { path, .. } | Self::RemoveFragment { path } => path.display().to_string(),
+            Self::WriteFragment { path, .. }
+            | Self::RemoveFragment { path }
+            | Self::WriteConfig { path, .. }
+            | Self::RemoveConfig { path }
+            | Self::NoteRemoval { path }
+            | Self::LiftRemoval { path } => path.display().to_string(),
         }
     }
 }
@@ -152,11 +198,23 @@ pub struct Unmet {
     pub advice: String,
 }
 
+/// A handler that this program registered, and that stays though nothing wants it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
+pub struct Left {
+    /// Its name.
+    pub handler: String,
+    /// The distribution's file that registers the same.
+    pub path: PathBuf,
+}
+
 /// What is to be done.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// The steps, in their order.
     pub steps: Vec<Step>,
+    /// What is not taken back.
+    pub left: Vec<Left>,
     /// What cannot be done.
     pub unmet: Vec<Unmet>,
 }
@@ -202,6 +260,17 @@ pub fn stood_in_for(name: &str) -> Option<String> {
 /// Makes the plan for what `looks` saw of the wanted targets.
 pub fn plan(snapshot: &Snapshot, looks: &[Look<'_>], wish: &Wish) -> Plan {
     let mut plan = Plan::default();
+    let note = PathBuf::from(record::REMOVED);
+    match (wish.removal, snapshot.removed) {
+        // First, so that nobody registers again what is taken back after it.
+        (Removal::Note, false) => {
+            plan.push(None, Action::NoteRemoval { path: note }, "`remove` holds until `apply` or `enable`");
+        }
+        (Removal::Lift, true) => {
+            plan.push(None, Action::LiftRemoval { path: note }, "what the configuration says is wanted again");
+        }
+        _ => {}
+    }
     let may_touch_kernel = snapshot.live && (wish.force || !is_confined(snapshot));
     let table = snapshot.kernel.table().filter(|_| may_touch_kernel);
     if may_touch_kernel && snapshot.kernel == Kernel::NotMounted && !looks.is_empty() {

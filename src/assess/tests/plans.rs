@@ -107,6 +107,10 @@ impl Model {
                 assert_eq!(*path, path_of(&rule.name));
                 self.host.ours(rule);
             }
+            Action::WriteConfig { .. }
+            | Action::RemoveConfig { .. }
+            | Action::NoteRemoval { .. }
+            | Action::LiftRemoval { .. } => return Err("nothing of that is asked for".into()),
             Action::RemoveFragment { path } => {
                 let fragments = &mut self.host.0.fragments;
                 let at = fragments.iter().position(|f| f.path == *path).ok_or("no such fragment")?;
