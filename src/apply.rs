@@ -23,6 +23,7 @@ use crate::binfmt::fragment;
 use crate::binfmt::registry::{self, Registry, Table};
 use crate::binfmt::rule::Rule;
 use crate::files::Root;
+use crate::messages;
 use crate::record::{self, FileIdentity, Registration, Registrations};
 use crate::snapshot::Snapshot;
 
@@ -92,6 +93,14 @@ impl Lock {
     /// # Errors
     /// Where the lock cannot be opened, or another run holds it for a minute.
     pub fn take(root: &Root) -> Result<Self, LockError> {
+        Self::take_within(root, PATIENCE)
+    }
+
+    /// As [`Lock::take`], with another patience; none gives up at once.
+    ///
+    /// # Errors
+    /// As [`Lock::take`].
+    pub fn take_within(root: &Root, patience: Duration) -> Result<Self, LockError> {
         let path = Path::new(if root.is_live() { LOCK } else { IMAGE_LOCK });
         let fail = |error| LockError::File { path: root.outside(path), error };
         let mut file = if root.is_live() {
@@ -108,8 +117,8 @@ impl Lock {
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(Self(lock)),
-                Err((again, Errno::EWOULDBLOCK)) if start.elapsed() < PATIENCE => file = again,
-                Err((_, Errno::EWOULDBLOCK)) => return Err(LockError::Held(PATIENCE.as_secs(), path.to_owned())),
+                Err((again, Errno::EWOULDBLOCK)) if start.elapsed() < patience => file = again,
+                Err((_, Errno::EWOULDBLOCK)) => return Err(LockError::Held(patience.as_secs(), path.to_owned())),
                 Err((_, errno)) => return Err(fail(errno.into())),
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -119,6 +128,11 @@ impl Lock {
 
 /// Carries out `plan`, which was made from `snapshot`, on `root`. The caller holds the [`Lock`].
 pub fn apply(root: &Root, snapshot: &Snapshot, plan: &Plan) -> Outcome {
+    apply_if(root, snapshot, plan, || true)
+}
+
+/// As [`apply`], unless `undisturbed` says no when everything is ready and nothing has been changed.
+pub fn apply_if(root: &Root, snapshot: &Snapshot, plan: &Plan, undisturbed: impl FnOnce() -> bool) -> Outcome {
     let mut run = Run {
         root,
         snapshot,
@@ -127,6 +141,10 @@ pub fn apply(root: &Root, snapshot: &Snapshot, plan: &Plan) -> Outcome {
         outcome: Outcome::default(),
     };
     run.announce(plan);
+    if !undisturbed() {
+        run.unsay();
+        return run.outcome;
+    }
     for step in &plan.steps {
         let result = run.carry_out(&step.action);
         let unsafe_to_go_on = result.is_err() && matches!(step.action, Action::NoteRemoval { .. });
@@ -139,14 +157,10 @@ pub fn apply(root: &Root, snapshot: &Snapshot, plan: &Plan) -> Outcome {
     run.confirm();
     run.remember();
     for step in &run.outcome.done {
-        let platform = step.subject.as_deref().unwrap_or_default();
-        let (action, handler) = (step.action.name(), step.action.handler());
-        tracing::info!(platform, action, handler, "{action} {handler}: {}", step.why);
+        messages::changed(step, snapshot);
     }
     for Failed { step, error } in &run.outcome.failed {
-        let platform = step.subject.as_deref().unwrap_or_default();
-        let (action, handler) = (step.action.name(), step.action.handler());
-        tracing::error!(platform, action, handler, "could not {action} {handler}: {error}");
+        messages::failed(step, error, snapshot);
     }
     run.outcome
 }
@@ -199,6 +213,13 @@ impl Run<'_> {
         }
     }
 
+    /// Takes back what was announced.
+    fn unsay(&self) {
+        if self.registrations != self.snapshot.registrations {
+            self.save(&self.snapshot.registrations);
+        }
+    }
+
     fn note(&mut self, rule: &Rule, inode: u64, interpreter: Option<FileIdentity>, displaced: Option<Rule>) {
         let registration = Registration { rule: rule.clone(), inode, interpreter, displaced };
         self.registrations.entries.insert(rule.name.clone(), registration);
@@ -212,7 +233,11 @@ impl Run<'_> {
         if is_empty(&self.registrations) && is_empty(&self.snapshot.registrations) {
             return;
         }
-        if let Err(e) = record::save(self.root, record::REGISTRATIONS, &self.registrations) {
+        self.save(&self.registrations);
+    }
+
+    fn save(&self, registrations: &Registrations) {
+        if let Err(e) = record::save(self.root, record::REGISTRATIONS, registrations) {
             tracing::warn!("{}: {e}", record::REGISTRATIONS);
         }
     }

@@ -18,6 +18,7 @@ pub mod finding;
 pub mod host;
 pub mod layers;
 pub mod logging;
+pub mod messages;
 pub mod platform;
 pub mod qemu;
 pub mod record;

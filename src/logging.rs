@@ -65,6 +65,9 @@ impl Source for Fields {
     }
 }
 
+/// Fields that tell people nothing that the message does not.
+const FOR_PROGRAMS: [&str; 4] = ["message_id", "why", "before", "after"];
+
 fn level_of(level: Level) -> log::Level {
     match level {
         Level::ERROR => log::Level::Error,
@@ -78,7 +81,11 @@ fn level_of(level: Level) -> log::Level {
 impl Fields {
     /// One line for people: the message, and what belongs to it.
     fn line(&self, level: Level) -> String {
-        let fields = self.fields.iter().map(|(key, value)| format!(" {key}={}", escape(value)));
+        let fields = self
+            .fields
+            .iter()
+            .filter(|(key, _)| !FOR_PROGRAMS.contains(key))
+            .map(|(key, value)| format!(" {key}={}", escape(value)));
         format!("{}: {}{}", level.as_str().to_lowercase(), escape(&self.message), fields.collect::<String>())
     }
 }

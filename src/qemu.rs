@@ -179,6 +179,12 @@ impl<'a> Inspector<'a> {
         }
     }
 
+    /// As this one, with what another has seen, which is not looked at again.
+    #[must_use]
+    pub fn knowing(self, files: HashMap<PathBuf, Result<Interpreter, String>>) -> Self {
+        Self { files, ..self }
+    }
+
     /// The interpreter at `path`, or why there is none.
     pub fn inspect(&mut self, path: &Path) -> &Result<Interpreter, String> {
         if !self.files.contains_key(path) {

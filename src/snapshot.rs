@@ -129,8 +129,22 @@ impl Snapshot {
             boot_seconds: record::boot_seconds(),
             facts,
         };
-        snapshot.interpreters = snapshot.inspect(root);
+        snapshot.interpreters = snapshot.inspect(root, HashMap::new());
         snapshot
+    }
+
+    /// Reads again what others change most: the kernel's table, our records of it, and interpreters
+    /// that were not looked at before. Everything else is as it was.
+    #[must_use]
+    pub fn with_new_table(mut self, root: &Root) -> Self {
+        let registrations: Registrations = record::load(root, record::REGISTRATIONS).unwrap_or_default();
+        let this_boot = registrations.boot_id == self.facts.boot_id;
+        self.registrations = if this_boot { registrations } else { Registrations::default() };
+        self.kernel = Kernel::read(&Registry::default());
+        self.boot_seconds = record::boot_seconds();
+        let known = std::mem::take(&mut self.interpreters);
+        self.interpreters = self.inspect(root, known);
+        self
     }
 
     /// Reads again what applying changes: the kernel's table, the fragments, and the records, as far
@@ -164,11 +178,16 @@ impl Snapshot {
         self.tree.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// Looks at the interpreters that any rule for a target names, and where others may be.
-    fn inspect(&self, root: &Root) -> HashMap<PathBuf, Result<Interpreter, String>> {
+    /// Looks at the interpreters that any rule for a target names, and where others may be, those
+    /// that are `known` left out.
+    fn inspect(
+        &self,
+        root: &Root,
+        known: HashMap<PathBuf, Result<Interpreter, String>>,
+    ) -> HashMap<PathBuf, Result<Interpreter, String>> {
         // Whose an image's files are is seen from here, whatever is in the image.
         let overflow = if self.live { self.facts.user_namespace } else { host::in_user_namespace() };
-        let mut inspector = Inspector::new(root, overflow);
+        let mut inspector = Inspector::new(root, overflow).knowing(known);
         let concerns = |rule: &Rule| {
             self.targets.iter().any(|target| target.name == rule.name || target.is_taken_by(&rule.pattern))
         };

@@ -11,7 +11,7 @@ use crate::files::Root;
 pub const DIRECTORY: &str = "/var/lib/binfmts";
 
 /// Where its program is; without it nobody reads the database.
-const PROGRAM: &str = "/usr/sbin/update-binfmts";
+pub const PROGRAM: &str = "/usr/sbin/update-binfmts";
 
 /// Every rule by magic in the database, in the order of names. Empty where binfmt-support is not
 /// installed.

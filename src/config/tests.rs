@@ -67,6 +67,7 @@ fn every_key_is_read() {
         interpreters = { amd64 = '/usr/bin/qemu-x86_64', 'linux/arm/v7' = '/opt/arm' }
         selftest.runtime = 'podman'
         selftest.timeout = '90s'
+        service.back_off_after = 0x20
         [[handler]]
         name = 'mine'
         magic = '\x7fELF:'
@@ -88,6 +89,7 @@ fn every_key_is_read() {
         proof_max_age: Duration::from_secs(9000),
         selftest_runtime: Runtime::Podman,
         selftest_timeout: Duration::from_secs(90),
+        back_off_after: 32,
     };
     assert_eq!(config, expected);
 }
@@ -178,7 +180,7 @@ cannot be read: not a regular file
  --> {top}/run/qemu-persist/config.toml
 
 there is no key `x`: the keys there are platforms, enable, disable, take_over, credentials, proof_max_age, \
-         interpreters, selftest, handler
+         interpreters, selftest, service, handler
  --> {top}/etc/qemu-persist/config.toml.d/10-a.toml:1:1
   |
 1 | x = 1
@@ -199,6 +201,21 @@ const MISTAKES: &[Row] = &[
     ("takeover = true", "there is no key `takeover`: did you mean `take_over`?", (1, 1, "takeover")),
     ("[selftests]", "there is no key `selftests`: did you mean `selftest`?", (1, 2, "selftests")),
     ("timeout = '9s'", "there is no key `timeout`: did you mean `selftest.timeout`?", (1, 1, "timeout")),
+    (
+        "back_off_after = 3",
+        "there is no key `back_off_after`: did you mean `service.back_off_after`?",
+        (1, 1, "back_off_after"),
+    ),
+    (
+        "service.back_off_after = 0",
+        "`service.back_off_after` has to be a number of repairs from 1 to 1000000",
+        (1, 26, "0"),
+    ),
+    (
+        "service.back_off_after = 'x'",
+        "`service.back_off_after` has to be a number of repairs from 1 to 1000000, and this is a text",
+        (1, 26, "'x'"),
+    ),
     ("[selftest]\ntimout = '9s'", "there is no key `timout` in [selftest]: did you mean `timeout`?", (2, 1, "timout")),
     (
         "[selftest]\ntake_over = true",

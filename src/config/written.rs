@@ -26,6 +26,7 @@ pub(super) struct Written {
     pub(super) interpreters: Vec<(&'static Platform, PathBuf)>,
     pub(super) selftest_runtime: Option<Runtime>,
     pub(super) selftest_timeout: Option<Duration>,
+    pub(super) back_off_after: Option<u32>,
     /// Each with the place of its name.
     pub(super) handlers: Vec<(Rule, Place)>,
 }
@@ -43,17 +44,17 @@ impl Written {
     /// Whether nothing but `enable` and `disable` is set.
     pub(super) fn only_toggles(&self) -> bool {
         let Self { platforms, take_over, credentials, proof_max_age, interpreters, .. } = self;
-        let Self { selftest_runtime, selftest_timeout, handlers, .. } = self;
+        let Self { selftest_runtime, selftest_timeout, back_off_after, handlers, .. } = self;
         platforms.is_none()
             && (take_over, credentials, proof_max_age) == (&None, &None, &None)
-            && (selftest_runtime, selftest_timeout) == (&None, &None)
+            && (selftest_runtime, selftest_timeout, back_off_after) == (&None, &None, &None)
             && interpreters.is_empty()
             && handlers.is_empty()
     }
 }
 
 /// The keys outside of tables, and the tables.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "platforms",
     "enable",
     "disable",
@@ -62,9 +63,14 @@ const KEYS: [&str; 9] = [
     "proof_max_age",
     "interpreters",
     "selftest",
+    "service",
     "handler",
 ];
 const SELFTEST_KEYS: [&str; 2] = ["runtime", "timeout"];
+const SERVICE_KEYS: [&str; 1] = ["back_off_after"];
+
+/// More repairs in a row than this are no limit.
+const MOST_REPAIRS: i64 = 1_000_000;
 
 /// Longer durations than this are mistakes, and would overflow clocks: a hundred years as humantime
 /// counts them, of 365.25 days.
@@ -136,9 +142,12 @@ impl<'t> Reader<'t> {
                 "proof_max_age" => written.proof_max_age = self.duration("proof_max_age", value),
                 "interpreters" => written.interpreters = self.interpreters(value),
                 "selftest" => self.selftest(value, &mut written),
+                "service" => self.service(value, &mut written),
                 "handler" => written.handlers = self.handlers(value),
                 other => {
-                    let inside = SELFTEST_KEYS.contains(&other).then(|| format!("`selftest.{other}`"));
+                    let tables = [("selftest", &SELFTEST_KEYS[..]), ("service", &SERVICE_KEYS)];
+                    let table = tables.into_iter().find(|(_, keys)| keys.contains(&other));
+                    let inside = table.map(|(table, _)| format!("`{table}.{other}`"));
                     self.unknown_key(key, "", &KEYS, inside);
                 }
             }
@@ -302,6 +311,27 @@ impl<'t> Reader<'t> {
                 _ => self.unknown_key(key, "[selftest]", &SELFTEST_KEYS, None),
             }
         }
+    }
+
+    fn service(&mut self, value: &Value<'t>, written: &mut Written) {
+        let Some(table) = self.table("service", value) else { return };
+        for (key, value) in table {
+            match key.get_ref().as_ref() {
+                "back_off_after" => written.back_off_after = self.repairs("service.back_off_after", value),
+                _ => self.unknown_key(key, "[service]", &SERVICE_KEYS, None),
+            }
+        }
+    }
+
+    fn repairs(&mut self, key: &str, value: &Value<'t>) -> Option<u32> {
+        let what = format!("a number of repairs from 1 to {MOST_REPAIRS}");
+        let DeValue::Integer(number) = value.get_ref() else { return self.expected(key, what, value) };
+        let number = i64::from_str_radix(number.as_str(), number.radix()).ok();
+        let number = number.filter(|number| (1..=MOST_REPAIRS).contains(number));
+        if number.is_none() {
+            self.add(value.span(), format!("`{key}` has to be {what}"));
+        }
+        number.and_then(|number| u32::try_from(number).ok())
     }
 
     fn runtime(&mut self, value: &Value<'t>) -> Option<Runtime> {

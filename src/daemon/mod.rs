@@ -1,42 +1,118 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The service: one look at the system, through the same steps as the command.
+//! The service: looks at the start, tells systemd that it is ready, and then watches.
+//!
+//! Everything goes through the same steps as with the command. One thread waits for changes in the
+//! kernel's table and in files, for signals, and for a slow timer as a net; nothing else wakes it.
 
+mod fights;
+mod keeper;
+mod watches;
+
+use std::io;
+use std::os::fd::AsFd as _;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use sd_notify::NotifyState;
 use tracing::Level;
 
-use crate::apply::{Lock, apply};
-use crate::assess::assess;
-use crate::assess::plan::Wish;
-use crate::files::Root;
-use crate::finding::{self, Severity};
-use crate::snapshot::Snapshot;
+use keeper::{Keeper, Stop};
+use watches::Change;
 
-/// Looks once, mends what may be mended, and logs what was done and what is left. Gives the exit
-/// code: 78 for a broken configuration, else 0.
+/// The longest time between two looks when nothing happens.
+const NET: Duration = Duration::from_secs(300);
+
+/// Runs the service until it is told to stop. Gives the exit code: 0 after SIGTERM or SIGINT, 78 for
+/// a configuration that is broken at the start, 1 where it cannot go on and should be started again.
 pub fn main() -> ExitCode {
     crate::logging::init(Level::INFO);
-    let root = Root::live();
-    let _lock = match Lock::take(&root) {
-        Ok(lock) => lock,
-        Err(e) => {
-            tracing::error!("{e}");
-            return ExitCode::FAILURE;
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop) => {
+            tracing::error!("{stop}");
+            if matches!(stop, Stop::Config(_)) { ExitCode::from(78) } else { ExitCode::FAILURE }
         }
-    };
-    let (snapshot, error) = Snapshot::take(&root, true);
-    if let Some(error) = error {
-        tracing::error!("{error}");
-        return ExitCode::from(78);
     }
-    let wish = Wish::default();
-    apply(&root, &snapshot, &assess(&snapshot, &wish).plan);
-    let (snapshot, _) = Snapshot::take(&root, true);
-    let findings = assess(&snapshot, &wish).findings;
-    for finding in findings.iter().filter(|finding| finding.severity > Severity::Note) {
-        let subject = finding.subject.as_deref().unwrap_or("host");
-        tracing::warn!(finding = finding.id, subject, "{}", finding.message);
+}
+
+/// Tells systemd, where it started this process. That it cannot be told changes nothing here.
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(e) = sd_notify::notify(states) {
+        tracing::warn!("systemd could not be told: {e}");
     }
-    tracing::info!(code = finding::exit_code(&findings), "looked");
-    ExitCode::SUCCESS
+}
+
+/// What woke the service.
+enum Event {
+    Changes,
+    Time,
+    Reload,
+    Stop,
+}
+
+/// Signals are read like everything else, so that none comes in the middle of a change.
+fn signals() -> io::Result<SignalFd> {
+    let set = SigSet::from_iter([Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT]);
+    set.thread_block()?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+}
+
+fn wait(keeper: &Keeper, signals: &SignalFd) -> io::Result<Event> {
+    let pause = keeper.next_look().saturating_duration_since(Instant::now());
+    // Up, so that nothing is looked at just before its time.
+    let pause = pause.as_nanos().div_ceil(1_000_000);
+    let timeout = PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX);
+    let mut ready =
+        [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(keeper.descriptor(), PollFlags::POLLIN)];
+    match poll(&mut ready, timeout) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(e) => return Err(e.into()),
+    }
+    if let Some(signal) = signals.read_signal()? {
+        let hangup = i32::try_from(signal.ssi_signo) == Ok(Signal::SIGHUP as i32);
+        return Ok(if hangup { Event::Reload } else { Event::Stop });
+    }
+    Ok(if ready[1].any().unwrap_or(false) { Event::Changes } else { Event::Time })
+}
+
+fn run() -> Result<(), Stop> {
+    let signals = signals()?;
+    // systemd ends a service that does not ping in this time.
+    let watchdog = sd_notify::watchdog_enabled();
+    let every = watchdog.map_or(NET, |limit| NET.min(limit / 2));
+    let mut keeper = Keeper::start(every)?;
+    tell(&[NotifyState::Ready, NotifyState::Status(&keeper.status())]);
+    loop {
+        let change = match wait(&keeper, &signals)? {
+            Event::Stop => break,
+            Event::Reload => {
+                reload(&mut keeper)?;
+                continue;
+            }
+            Event::Changes => match keeper.changes() {
+                Change::None => continue,
+                change => change,
+            },
+            Event::Time => Change::None,
+        };
+        if keeper.look(change)? {
+            tell(&[NotifyState::Watchdog, NotifyState::Status(&keeper.status())]);
+        }
+    }
+    tell(&[NotifyState::Stopping]);
+    Ok(())
+}
+
+fn reload(keeper: &mut Keeper) -> Result<(), Stop> {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(_) => tell(&[NotifyState::Reloading]),
+    }
+    keeper.look(Change::All)?;
+    tell(&[NotifyState::Ready, NotifyState::Watchdog, NotifyState::Status(&keeper.status())]);
+    Ok(())
 }

@@ -65,6 +65,7 @@ impl Shown {
         let mut config = Table::from_iter([
             ("interpreters".to_owned(), Table::new().into()),
             ("selftest".to_owned(), Table::new().into()),
+            ("service".to_owned(), Table::new().into()),
             ("handler".to_owned(), list.into()),
         ]);
         for entry in entries(&loaded.config) {
@@ -127,6 +128,7 @@ fn entries(config: &Config) -> Vec<Entry> {
     entries.extend(config.interpreters.iter().map(|(p, interpreter)| plain("interpreters", p.oci, path(interpreter))));
     entries.push(plain("selftest", "runtime", config.selftest_runtime.name().into()));
     entries.push(plain("selftest", "timeout", duration(config.selftest_timeout)));
+    entries.push(plain("service", "back_off_after", i64::from(config.back_off_after).into()));
     entries
 }
 
@@ -207,6 +209,9 @@ arm = "/q'"                     # TOP/etc/qemu-persist/config.toml.d/10-x.toml
 [selftest]
 runtime = "auto"                # default
 timeout = "2m"                  # TOP/usr/lib/qemu-persist/config.toml
+
+[service]
+back_off_after = 10             # default
 
 [[handler]]  # TOP/etc/qemu-persist/config.toml.d/20-y.toml
 name = "mine"

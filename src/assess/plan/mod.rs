@@ -6,6 +6,7 @@ mod desired;
 mod entries;
 mod fragments;
 mod leftovers;
+mod urgent;
 
 use std::path::{Path, PathBuf};
 

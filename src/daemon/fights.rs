@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Fights: repairs that something else keeps undoing are made more and more rarely.
+//!
+//! Each thing that is mended has a count of repairs in a row. Up to a limit they are made at once;
+//! then the pause before the next one doubles, up to ten minutes. A thing that stays as it should be
+//! for ten minutes is at peace again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long a thing has to stay as it should be until its repairs count from the beginning.
+pub(super) const CALM: Duration = Duration::from_secs(600);
+/// How long after a repair its rest follows.
+const REST: Duration = Duration::from_secs(3);
+/// The first pause.
+const FIRST: Duration = Duration::from_secs(1);
+/// The longest one.
+const LONGEST: Duration = Duration::from_secs(600);
+
+#[derive(Clone, Debug, Default)]
+struct Fight {
+    repairs: u32,
+    last: Duration,
+    until: Duration,
+    backed_off: bool,
+}
+
+/// What is being mended, and how often. Times are given by the caller, since any one moment.
+#[derive(Debug, Default)]
+pub(super) struct Fights(BTreeMap<String, Fight>);
+
+/// One that was given up for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Truce {
+    /// What it is about.
+    pub(super) subject: String,
+    /// The repairs in a row.
+    pub(super) repairs: u32,
+    /// When the next one is made.
+    pub(super) until: Duration,
+}
+
+impl Fights {
+    /// Whether `subject` may be mended at `now`.
+    pub(super) fn permits(&self, subject: &str, now: Duration) -> bool {
+        self.0.get(subject).is_none_or(|fight| now >= fight.until)
+    }
+
+    /// Whether `subject` was mended a moment ago, of which the rest may follow now.
+    pub(super) fn just_mended(&self, subject: &str, now: Duration) -> bool {
+        self.0.get(subject).is_some_and(|fight| now < fight.last + REST)
+    }
+
+    /// Notes a repair of `subject` at `now`. One that failed, and would fail again at once, counts
+    /// as `limit` of them. Gives true where it is backed off from here on, and was not before.
+    pub(super) fn count(&mut self, subject: &str, now: Duration, limit: u32, failed: bool) -> bool {
+        let fight = self.0.entry(subject.to_owned()).or_default();
+        if now >= fight.last.saturating_add(CALM).max(fight.until.saturating_add(CALM)) {
+            *fight = Fight::default();
+        }
+        fight.repairs = fight.repairs.saturating_add(1).max(if failed { limit } else { 0 });
+        fight.last = now;
+        let Some(beyond) = fight.repairs.checked_sub(limit) else { return false };
+        fight.until = now + FIRST.saturating_mul(1 << beyond.min(16)).min(LONGEST);
+        !std::mem::replace(&mut fight.backed_off, true)
+    }
+
+    /// Forgets what has been at peace until `now`, `disturbed` left out: what is not as it should
+    /// be at the moment. Gives those that had been backed off.
+    pub(super) fn settle(&mut self, now: Duration, disturbed: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut recovered = Vec::new();
+        self.0.retain(|subject, fight| {
+            let at_war = disturbed(subject) || now < fight.last.max(fight.until).saturating_add(CALM);
+            if !at_war && fight.backed_off {
+                recovered.push(subject.clone());
+            }
+            at_war
+        });
+        recovered
+    }
+
+    /// What is backed off.
+    pub(super) fn truces(&self) -> Vec<Truce> {
+        let backed_off = self.0.iter().filter(|(_, fight)| fight.backed_off);
+        backed_off
+            .map(|(subject, fight)| Truce { subject: subject.clone(), repairs: fight.repairs, until: fight.until })
+            .collect()
+    }
+
+    /// When something has to be looked at again for this: the end of the next pause, or of a peace.
+    pub(super) fn next(&self, now: Duration) -> Option<Duration> {
+        let backed_off = self.0.values().filter(|fight| fight.backed_off);
+        let ends = backed_off.flat_map(|fight| [fight.until, fight.last.max(fight.until).saturating_add(CALM)]);
+        ends.filter(|end| *end > now).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn repairs_in_a_row_become_rare() {
+        let mut fights = Fights::default();
+        let mut now = s(100);
+        for _ in 0..3 {
+            assert!(fights.permits("a", now));
+            assert!(!fights.count("a", now, 4, false));
+        }
+        assert!(fights.count("a", now, 4, false), "told once");
+        let mut pauses = Vec::new();
+        for _ in 0..13 {
+            assert!(!fights.permits("a", now) && fights.permits("b", now));
+            let end = fights.next(now).unwrap();
+            pauses.push(end.as_secs() - now.as_secs());
+            now = end;
+            assert!(fights.permits("a", now));
+            assert!(!fights.count("a", now, 4, false), "and not again");
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600, 600]);
+        assert_eq!(fights.truces()[0].repairs, 17);
+    }
+
+    #[test]
+    fn peace_comes_by_itself_and_only_while_all_is_well() {
+        let mut fights = Fights::default();
+        fights.count("a", s(0), 1, false);
+        assert_eq!(fights.settle(s(10), |_| false), [""; 0]);
+        assert_eq!(fights.settle(s(10_000), |_| true), [""; 0]);
+        assert_eq!(fights.truces().len(), 1);
+        assert_eq!(fights.settle(s(10_000), |_| false), ["a"]);
+        assert!(fights.truces().is_empty() && fights.next(s(10_000)).is_none());
+        // What was never given up is forgotten without a word.
+        fights.count("b", s(0), 10, false);
+        assert!(fights.settle(s(10_000), |_| false).is_empty() && fights.0.is_empty());
+    }
+
+    #[test]
+    fn far_apart_repairs_are_no_fight_and_failures_are_one_at_once() {
+        let mut fights = Fights::default();
+        for i in 0..100 {
+            assert!(!fights.count("a", s(i * 700), 2, false));
+        }
+        assert!(fights.count("b", s(0), 10, true));
+        assert!(!fights.permits("b", s(0)) && fights.permits("b", s(1)));
+    }
+}

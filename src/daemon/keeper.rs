@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The keeper: what the service knows, and what it does at each look.
+
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use thiserror::Error;
+
+use super::fights::Fights;
+use super::watches::{Change, Watches};
+use crate::apply::{Lock, LockError, Outcome, apply_if};
+use crate::assess::assess;
+use crate::assess::look::{Look, Proven};
+use crate::assess::plan::{Action, Step, Wish};
+use crate::config::{Config, ConfigError};
+use crate::files::Root;
+use crate::finding::{Finding, Severity};
+use crate::messages;
+use crate::record;
+use crate::service::{BackedOff, LOCK, Repair, SELFTEST_DUE, STATE, State};
+use crate::snapshot::{Kernel, Snapshot};
+
+/// How long nobody else may have written before the names that other tools use are taken.
+const QUIET: Duration = Duration::from_secs(1);
+/// How long to wait for a run of the command that is changing handlers.
+const BUSY: Duration = Duration::from_millis(20);
+/// How many of the last changes are told.
+const RECENT: usize = 20;
+/// What the table as a whole is called among the things that are mended.
+const HOST: &str = "host";
+
+/// Why the service cannot go on.
+#[derive(Debug, Error)]
+pub(super) enum Stop {
+    /// The configuration is broken at the start.
+    #[error(transparent)]
+    Config(ConfigError),
+    /// There is no table to watch.
+    #[error(
+        "binfmt_misc is not mounted at /proc/sys/fs/binfmt_misc, so no handler works: start \
+         proc-sys-fs-binfmt_misc.mount, or see whether the kernel has binfmt_misc (`qemu-persist host`)"
+    )]
+    NotMounted,
+    /// Another one runs.
+    #[error("another qemu-persistd holds {LOCK}")]
+    Running,
+    /// The lock's file cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Something of the system's that is needed.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+/// What the service knows.
+pub(super) struct Keeper {
+    root: Root,
+    config: Config,
+    config_error: Option<String>,
+    snapshot: Option<Snapshot>,
+    watches: Watches,
+    fights: Fights,
+    /// What of the outside changed and has not been looked at.
+    pending: Change,
+    /// When anybody last wrote where this service watches.
+    disturbed: Instant,
+    next: Instant,
+    every: Duration,
+    state: State,
+    saved: State,
+    told: BTreeSet<(&'static str, Option<String>, String)>,
+    noted: BTreeSet<(String, u64)>,
+    works: (usize, usize),
+    _alive: Flock<std::fs::File>,
+}
+
+fn now() -> Duration {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    now.map(Duration::from).unwrap_or_default()
+}
+
+/// Takes the lock that shows that the service lives.
+fn come_alive(root: &Root) -> Result<Flock<std::fs::File>, Stop> {
+    let path = Path::new(LOCK);
+    root.create_dir_all(path.parent().unwrap_or(path))?;
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = file.map_err(|e| io::Error::new(e.kind(), format!("{LOCK}: {e}")))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => Stop::Running,
+        other => Stop::System(other.into()),
+    })
+}
+
+impl Keeper {
+    /// Begins to watch and looks for the first time. `every` is the longest time between two looks.
+    ///
+    /// # Errors
+    /// Why it cannot work at all. That handlers are not as they should be is no error.
+    pub(super) fn start(every: Duration) -> Result<Self, Stop> {
+        let root = Root::live();
+        let alive = come_alive(&root)?;
+        let config = Config::load(&root).map_err(Stop::Config)?.config;
+        let mut watches = Watches::new()?;
+        watches.watch_table();
+        watches.watch_files(None);
+        let before: Option<State> = record::load(&root, STATE);
+        let mut keeper = Self {
+            root,
+            config: tamed(config),
+            config_error: None,
+            snapshot: None,
+            watches,
+            fights: Fights::default(),
+            pending: Change::All,
+            disturbed: Instant::now(),
+            next: Instant::now(),
+            every,
+            state: State {
+                pid: std::process::id(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                started: now().as_secs(),
+                look_every: every.as_secs(),
+                ..before.unwrap_or_default()
+            },
+            saved: State::default(),
+            told: BTreeSet::new(),
+            noted: BTreeSet::new(),
+            works: (0, 0),
+            _alive: alive,
+        };
+        // A run of the command that is changing handlers at this moment is waited for.
+        while !keeper.look(Change::All)? {
+            std::thread::sleep(BUSY);
+        }
+        let (good, wanted) = keeper.works;
+        tracing::info!(message_id = messages::LOOKED, "watching: {good} of {wanted} handlers work");
+        Ok(keeper)
+    }
+
+    /// When to look again if nothing happens until then.
+    pub(super) fn next_look(&self) -> Instant {
+        self.next
+    }
+
+    /// What becomes readable when something changes.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.watches.descriptor()
+    }
+
+    /// Takes what is known to have changed, without waiting.
+    pub(super) fn changes(&self) -> Change {
+        self.watches.drain()
+    }
+
+    /// One line for `systemctl status`.
+    pub(super) fn status(&self) -> String {
+        let (good, wanted) = self.works;
+        let repairs = match self.state.repairs {
+            0 => "nothing mended since boot".to_owned(),
+            1 => "one change since boot".to_owned(),
+            many => format!("{many} changes since boot"),
+        };
+        let mut line = format!("{good} of {wanted} handlers work; {repairs}");
+        for fight in &self.state.backed_off {
+            line.push_str("; backed off from ");
+            line.push_str(&fight.subject);
+        }
+        if self.config_error.is_some() {
+            line += "; the new configuration is broken, and the old one is used";
+        }
+        line
+    }
+
+    /// Looks, and mends what may be mended. `change` is what is known to have changed. Gives whether
+    /// the look was completed: while a run of the command changes handlers it is put off.
+    ///
+    /// # Errors
+    /// Why the service cannot go on.
+    pub(super) fn look(&mut self, change: Change) -> Result<bool, Stop> {
+        let timer = change == Change::None && Instant::now() >= self.next && self.pending == Change::None;
+        self.pending = self.pending.max(change);
+        let lock = match Lock::take_within(&self.root, Duration::ZERO) {
+            Ok(lock) => lock,
+            Err(LockError::Held(..)) => {
+                self.pending = self.pending.max(Change::Table);
+                self.next = Instant::now() + BUSY;
+                return Ok(false);
+            }
+            Err(e) => return Err(e.into()),
+        };
+        // What was changed until now is seen by this look, and by no other.
+        self.pending = self.pending.max(self.watches.drain());
+        if self.pending != Change::None {
+            self.disturbed = Instant::now();
+        }
+        let due = now().as_secs() >= self.state.last_look.saturating_add(self.state.look_every);
+        let all = self.pending == Change::All || (timer && due);
+        let snapshot = self.take(all)?;
+        self.pending = Change::None;
+        let snapshot = self.mend(snapshot);
+        drop(lock);
+        let new = all && self.watches.watch_files(Some(&snapshot));
+        self.snapshot = Some(snapshot);
+        if new {
+            // What changed in a directory before it was watched was not seen.
+            self.pending = Change::All;
+            self.next = Instant::now();
+        }
+        self.state.last_look = now().as_secs();
+        self.save();
+        Ok(true)
+    }
+
+    /// Reads everything, or the table alone.
+    fn take(&mut self, all: bool) -> Result<Snapshot, Stop> {
+        let removed = self.root.exists(Path::new(record::REMOVED));
+        let snapshot = match self.snapshot.take() {
+            Some(snapshot) if !all && snapshot.removed == removed => snapshot.with_new_table(&self.root),
+            _ => {
+                self.watches.watch_table();
+                self.load_config();
+                Snapshot::with_config(&self.root, self.config.clone(), true)
+            }
+        };
+        if snapshot.kernel == Kernel::NotMounted {
+            return Err(Stop::NotMounted);
+        }
+        Ok(snapshot)
+    }
+
+    /// Reads the configuration. A broken one changes nothing but what is told.
+    fn load_config(&mut self) {
+        match Config::load(&self.root) {
+            Ok(loaded) => {
+                self.config = tamed(loaded.config);
+                self.config_error = None;
+            }
+            Err(error) => {
+                let summary = error.summary();
+                if self.config_error.as_ref() != Some(&summary) {
+                    tracing::error!(
+                        message_id = messages::CONFIG_REJECTED,
+                        "the new configuration is broken, and the one before is used on: {error}"
+                    );
+                }
+                self.config_error = Some(summary);
+            }
+        }
+    }
+
+    /// Does what may be done now, and decides when to look again.
+    fn mend(&mut self, snapshot: Snapshot) -> Snapshot {
+        let wish = Wish::default();
+        let assessment = assess(&snapshot, &wish);
+        let quiet = self.disturbed.elapsed() >= QUIET;
+        let mut plan = assessment.plan.clone();
+        // Mounting is systemd's.
+        plan.steps.retain(|step| step.action != Action::Mount);
+        let wanted: BTreeSet<_> = plan.steps.iter().map(subject_of).collect();
+        let mut due = if quiet { plan } else { plan.urgent(&assessment.looks, snapshot.kernel.table()) };
+        let time = now();
+        due.steps.retain(|step| is_emergency(step) || self.fights.permits(&subject_of(step), time));
+        let snapshot = if due.steps.is_empty() {
+            let (looks, findings) = (&assessment.looks, &assessment.findings);
+            self.tell(&snapshot, looks, findings, quiet && wanted.is_empty());
+            snapshot
+        } else {
+            let watches = &self.watches;
+            let mut missed = Change::None;
+            let outcome = apply_if(&self.root, &snapshot, &due, || {
+                missed = if quiet { watches.drain() } else { Change::None };
+                missed == Change::None
+            });
+            // The next look says whether it helped.
+            self.pending = self.pending.max(missed).max(Change::Table);
+            self.remember(&outcome, quiet, time);
+            snapshot.after(&self.root, &outcome)
+        };
+        for subject in self.fights.settle(time, |subject| wanted.contains(subject)) {
+            let platform = subject.as_str();
+            tracing::info!(message_id = messages::RECOVERED, platform, "{subject}: nothing undoes repairs any more");
+        }
+        self.plan_next(quiet, time);
+        snapshot
+    }
+
+    fn plan_next(&mut self, quiet: bool, time: Duration) {
+        let now = Instant::now();
+        let mut next = now + self.every;
+        if !quiet {
+            next = next.min(self.disturbed + QUIET);
+        }
+        if let Some(end) = self.fights.next(time) {
+            next = next.min(now + end.saturating_sub(time));
+        }
+        if self.pending != Change::None {
+            next = now;
+        }
+        self.next = next;
+    }
+
+    /// Writes down what was done, and counts it.
+    fn remember(&mut self, outcome: &Outcome, quiet: bool, time: Duration) {
+        let unix_time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        for step in &outcome.done {
+            self.state.repairs += 1;
+            self.state.recent.push(Repair {
+                boot_seconds: time.as_secs(),
+                unix_time,
+                subject: step.subject.clone(),
+                action: step.action.name().to_owned(),
+                handler: step.action.handler(),
+                why: step.why.clone(),
+            });
+        }
+        let surplus = self.state.recent.len().saturating_sub(RECENT);
+        self.state.recent.drain(..surplus);
+        let failed: BTreeSet<_> = outcome.failed.iter().map(|failed| subject_of(&failed.step)).collect();
+        let done: BTreeSet<_> = outcome.done.iter().map(subject_of).collect();
+        for subject in done.union(&failed) {
+            // The name is taken a second after a stand-in was registered: one repair, not two.
+            if quiet && !failed.contains(subject) && self.fights.just_mended(subject, time) {
+                continue;
+            }
+            let limit = self.config.back_off_after;
+            if self.fights.count(subject, time, limit, failed.contains(subject)) {
+                let platform = subject.as_str();
+                tracing::warn!(
+                    message_id = messages::BACKED_OFF,
+                    platform,
+                    "{subject}: something keeps undoing repairs; from here on they are made more and more rarely"
+                );
+            }
+        }
+    }
+
+    /// Tells what is found and was not before, and what has to be proven again.
+    fn tell(&mut self, snapshot: &Snapshot, looks: &[Look<'_>], findings: &[Finding], settled: bool) {
+        let good = |look: &&Look<'_>| look.works_now() && snapshot.kernel.table().is_some_and(|table| table.enabled);
+        self.works = (looks.iter().filter(good).count(), looks.len());
+        if !settled {
+            return;
+        }
+        let unproven =
+            |look: &&Look<'_>| matches!(look.proven, Proven::Never | Proven::Void { .. } | Proven::Expired { .. });
+        let has_probe = |look: &&Look<'_>| look.target.platform.is_some();
+        let due = looks.iter().filter(good).filter(has_probe).any(|look| unproven(&look));
+        self.state.selftest_due = due.then(|| self.state.selftest_due.unwrap_or_else(|| now().as_secs()));
+        for look in looks.iter().filter(good) {
+            self.note_void(snapshot, look);
+        }
+        // What the service is itself about is not said by it.
+        let findings = findings.iter().filter(|f| f.severity > Severity::Note && !f.id.starts_with("service-"));
+        let mut told = BTreeSet::new();
+        for finding in findings {
+            let key = (finding.id, finding.subject.clone(), finding.message.clone());
+            if !self.told.contains(&key) {
+                messages::found(finding);
+            }
+            told.insert(key);
+        }
+        for (id, subject, _) in self.told.difference(&told) {
+            if !told.iter().any(|(other, of, _)| (other, of) == (id, subject)) {
+                messages::gone(id, subject.as_deref());
+            }
+        }
+        self.told = told;
+    }
+
+    /// Has the self-test started where a change since the last one voided its proof. That nothing is
+    /// proven since the host was booted is not for here: a timer sees to that.
+    fn note_void(&mut self, snapshot: &Snapshot, look: &Look<'_>) {
+        let Proven::Void { reason } = &look.proven else { return };
+        let (Some(proof), Some(winner)) = (snapshot.proofs.get(&look.target.subject), &look.winner) else { return };
+        let key = (look.target.subject.clone(), winner.entry.inode);
+        if proof.boot_id != snapshot.facts.boot_id || !self.noted.insert(key) {
+            return;
+        }
+        let note = format!("{}: {reason}\n", look.target.subject);
+        if let Err(e) = self.root.write_whole(Path::new(SELFTEST_DUE), note.as_bytes()) {
+            tracing::warn!("{SELFTEST_DUE}: {e}");
+        }
+    }
+
+    fn save(&mut self) {
+        let truces = self.fights.truces().into_iter();
+        let backed_off = |truce: super::fights::Truce| BackedOff {
+            subject: truce.subject,
+            repairs: truce.repairs,
+            until: truce.until.as_secs(),
+        };
+        self.state.backed_off = truces.map(backed_off).collect();
+        self.state.config_error.clone_from(&self.config_error);
+        if let Some(snapshot) = &self.snapshot {
+            if self.state.boot_id != snapshot.facts.boot_id {
+                self.state.boot_id.clone_from(&snapshot.facts.boot_id);
+                (self.state.repairs, self.state.recent, self.state.selftest_due) = (0, Vec::new(), None);
+            }
+        }
+        if self.state == self.saved {
+            return;
+        }
+        match record::save(&self.root, STATE, &self.state) {
+            Ok(()) => self.saved = self.state.clone(),
+            Err(e) => tracing::warn!("{STATE}: {e}"),
+        }
+    }
+}
+
+/// The configuration as the service follows it: it never takes over.
+fn tamed(config: Config) -> Config {
+    Config { take_over: false, ..config }
+}
+
+/// What a step is about, among the things that are mended.
+fn subject_of(step: &Step) -> String {
+    let handler = || Some(step.action.handler()).filter(|handler| !handler.is_empty());
+    step.subject.clone().or_else(handler).unwrap_or_else(|| HOST.to_owned())
+}
+
+/// Whether nothing can be started until this is done.
+fn is_emergency(step: &Step) -> bool {
+    matches!(step.action, Action::DisableCapturing { .. })
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Watches: directories whose changes wake the service, by inotify(7).
+//!
+//! poll(2) on binfmt_misc's own files reports nothing, but inotify on its directory sees every
+//! write, through whatever mount it was made.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+
+use crate::binfmt::{database, fragment, registry};
+use crate::config;
+use crate::record;
+use crate::snapshot::Snapshot;
+
+/// What a change is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Change {
+    /// Nothing that matters.
+    #[default]
+    None,
+    /// The kernel's table alone.
+    Table,
+    /// Files, or what could not be told.
+    All,
+}
+
+/// Which names in a directory matter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Names {
+    All,
+    Only(BTreeSet<OsString>),
+}
+
+/// What is done to the table. A write that the kernel refuses gives no event.
+const OF_TABLE: AddWatchFlags =
+    AddWatchFlags::IN_MODIFY.union(AddWatchFlags::IN_DELETE).union(AddWatchFlags::IN_DELETE_SELF);
+/// What is done to the files of a directory, or to itself.
+const OF_FILES: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
+    .union(AddWatchFlags::IN_CREATE)
+    .union(AddWatchFlags::IN_MOVED_TO)
+    .union(AddWatchFlags::IN_MOVED_FROM)
+    .union(AddWatchFlags::IN_DELETE)
+    .union(AddWatchFlags::IN_ATTRIB)
+    .union(AddWatchFlags::IN_DELETE_SELF)
+    .union(AddWatchFlags::IN_MOVE_SELF);
+/// What says that a watch, or the queue, is no longer what it was.
+const BLIND: AddWatchFlags = AddWatchFlags::IN_UNMOUNT
+    .union(AddWatchFlags::IN_IGNORED)
+    .union(AddWatchFlags::IN_Q_OVERFLOW)
+    .union(AddWatchFlags::IN_DELETE_SELF)
+    .union(AddWatchFlags::IN_MOVE_SELF);
+
+/// The watches.
+pub(super) struct Watches {
+    queue: Inotify,
+    table: Option<WatchDescriptor>,
+    directories: HashMap<WatchDescriptor, (PathBuf, Names)>,
+}
+
+impl Watches {
+    /// None yet.
+    ///
+    /// # Errors
+    /// Those of `inotify_init1(2)`.
+    pub(super) fn new() -> io::Result<Self> {
+        let queue = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        Ok(Self { queue, table: None, directories: HashMap::new() })
+    }
+
+    /// Watches the kernel's table. Behind systemd's automount this mounts it.
+    pub(super) fn watch_table(&mut self) {
+        let directory = Path::new(registry::DIRECTORY);
+        // Only opening it, and not watching it, makes the automount act.
+        let opened = File::open(directory);
+        self.table = opened.ok().and_then(|_| self.queue.add_watch(directory, OF_TABLE).ok());
+    }
+
+    /// Watches the directories that `snapshot` was made from, and no others; without one, those
+    /// that are known before anything is looked at. Gives whether there are any new ones.
+    pub(super) fn watch_files(&mut self, snapshot: Option<&Snapshot>) -> bool {
+        let flags = OF_FILES | AddWatchFlags::IN_ONLYDIR;
+        let before: BTreeSet<_> = self.directories.values().map(|(path, _)| path.clone()).collect();
+        let mut now = HashMap::new();
+        for (path, names) in wanted(snapshot) {
+            if let Ok(descriptor) = self.queue.add_watch(&path, flags) {
+                // Two paths may lead to one directory.
+                let known = now.remove(&descriptor).map(|(_, names)| names);
+                let names = known.map_or(names.clone(), |known| unite(known, names));
+                now.insert(descriptor, (path, names));
+            }
+        }
+        for descriptor in self.directories.keys().filter(|descriptor| !now.contains_key(descriptor)) {
+            // It may be gone by itself.
+            let _ = self.queue.rm_watch(*descriptor);
+        }
+        self.directories = now;
+        self.directories.values().any(|(path, _)| !before.contains(path))
+    }
+
+    /// What becomes readable when something changes.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.queue.as_fd()
+    }
+
+    /// Takes everything from the queue, without waiting.
+    pub(super) fn drain(&self) -> Change {
+        let mut change = Change::None;
+        loop {
+            match self.queue.read_events() {
+                Ok(events) => change = events.iter().map(|event| self.meaning(event)).fold(change, Ord::max),
+                Err(Errno::EINTR) => {}
+                Err(_) => return change,
+            }
+        }
+    }
+
+    fn meaning(&self, event: &InotifyEvent) -> Change {
+        if event.mask.intersects(BLIND) {
+            // Those of watches that were taken off on purpose say nothing.
+            let known = self.table == Some(event.wd) || self.directories.contains_key(&event.wd);
+            let overflow = event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
+            return if known || overflow { Change::All } else { Change::None };
+        }
+        if self.table == Some(event.wd) {
+            return Change::Table;
+        }
+        match (self.directories.get(&event.wd), &event.name) {
+            (Some((_, Names::Only(names))), Some(name)) if !names.contains(name) => Change::None,
+            (Some(_), Some(name)) if name.as_encoded_bytes().starts_with(b".qemu-persist-") => Change::None,
+            (Some(_), _) => Change::All,
+            (None, _) => Change::None,
+        }
+    }
+}
+
+fn unite(one: Names, other: Names) -> Names {
+    match (one, other) {
+        (Names::Only(one), Names::Only(other)) => Names::Only(one.union(&other).cloned().collect()),
+        _ => Names::All,
+    }
+}
+
+/// The directories that are to be watched. Of one that is not there the nearest above it that is,
+/// where only the next name on the way down matters.
+fn wanted(snapshot: Option<&Snapshot>) -> BTreeMap<PathBuf, Names> {
+    let mut wanted: BTreeMap<PathBuf, Names> = BTreeMap::new();
+    let mut want = |directory: &Path, names: Names| {
+        let (directory, names) = nearest(directory, names);
+        let known = wanted.remove(&directory);
+        wanted.insert(directory, known.map_or(names.clone(), |known| unite(known, names)));
+    };
+    for directory in fragment::DIRECTORIES.iter().chain(&config::DROP_IN_DIRECTORIES) {
+        want(Path::new(directory), Names::All);
+    }
+    for directory in config::DIRECTORIES {
+        watch_file(&Path::new(directory).join(config::MAIN_FILE), &mut want);
+    }
+    for file in [record::REMOVED, record::PROOFS] {
+        watch_file(Path::new(file), &mut want);
+    }
+    if Path::new(database::PROGRAM).exists() {
+        want(Path::new(database::DIRECTORY), Names::All);
+    }
+    for (path, interpreter) in snapshot.iter().flat_map(|snapshot| &snapshot.interpreters) {
+        watch_file(path, &mut want);
+        if let Ok(interpreter) = interpreter {
+            watch_file(&interpreter.resolved, &mut want);
+        }
+    }
+    wanted
+}
+
+fn watch_file(path: &Path, want: &mut impl FnMut(&Path, Names)) {
+    if let (Some(directory), Some(name)) = (path.parent(), path.file_name()) {
+        want(directory, Names::Only([name.to_owned()].into()));
+    }
+}
+
+fn nearest(directory: &Path, names: Names) -> (PathBuf, Names) {
+    let (mut directory, mut names) = (directory, names);
+    while !directory.is_dir() {
+        let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else { break };
+        names = Names::Only([name.to_owned()].into());
+        directory = parent;
+    }
+    (directory.to_owned(), names)
+}

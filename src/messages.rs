@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is told to the journal: one function for each kind of event, each with a message id of its
+//! own (systemd.journal-fields(7)), which packaging/qemu-persist.catalog explains.
+//!
+//! Fields reach the journal in capitals: `PLATFORM=`, `HANDLER=`, `ACTION=`, `FINDING=`, `WHY=`,
+//! `BEFORE=`, `AFTER=`.
+
+use crate::assess::plan::{Action, Step};
+use crate::binfmt::entry::Entry;
+use crate::finding::{Finding, Severity};
+use crate::snapshot::Snapshot;
+
+/// Something was changed.
+pub const CHANGED: &str = "5d0c2a7e3b9f4c1a8e6d7f20b1c3a4e5";
+/// A change failed.
+pub const CHANGE_FAILED: &str = "8a41f6d2c0734e5b9d18e2b7f3c6a590";
+/// A look found something that it had not found before.
+pub const FINDING: &str = "c7e95b1034f84d2ab6a3908d1f7e5c26";
+/// What had been found is gone.
+pub const FINDING_GONE: &str = "d2a07f4e8b5c4961937e60f1c4b8a25d";
+/// Repairs are undone again and again.
+pub const BACKED_OFF: &str = "2f6b8d40a9e14c7385d2c1f0e7b9a463";
+/// Nothing undoes them any more.
+pub const RECOVERED: &str = "e13d7c958b2046f1a4b5d6908c7f2e31";
+/// A handler captured the host's own programs.
+pub const CAPTURED: &str = "94b2e7f0c6d1483fa0e58b3d7c192f64";
+/// The service has looked for the first time.
+pub const LOOKED: &str = "61f8c3a5d7e24b90b8c4f1e2a3d5076b";
+/// A new configuration is broken.
+pub const CONFIG_REJECTED: &str = "b05e4d9c2a7f41688f3e6c1d9a0b7542";
+
+/// Every message id, and what it is about.
+pub const ALL: [(&str, &str); 9] = [
+    (CHANGED, "changed"),
+    (CHANGE_FAILED, "change failed"),
+    (FINDING, "finding"),
+    (FINDING_GONE, "finding gone"),
+    (BACKED_OFF, "backed off"),
+    (RECOVERED, "recovered"),
+    (CAPTURED, "captured"),
+    (LOOKED, "looked"),
+    (CONFIG_REJECTED, "configuration rejected"),
+];
+
+/// One thing that was changed, as it was in `before` and as it is now.
+pub fn changed(step: &Step, before: &Snapshot) {
+    let (platform, action, handler) = about(step);
+    let (old, new) = (state_before(&step.action, before), state_after(&step.action));
+    let why = step.why.as_str();
+    if let Action::DisableCapturing { name } = &step.action {
+        tracing::error!(
+            message_id = CAPTURED,
+            platform,
+            action,
+            handler,
+            why,
+            before = old,
+            after = new,
+            "EMERGENCY: the handler {name} captured the host's own programs, so that nothing could be started; it \
+             is disabled now: find out who registered it"
+        );
+        return;
+    }
+    let words = action.replace('_', " ");
+    let what = format!("{words} {handler}");
+    tracing::info!(
+        message_id = CHANGED,
+        platform,
+        action,
+        handler,
+        why,
+        before = old,
+        after = new,
+        "{}: {why}",
+        what.trim_end()
+    );
+}
+
+/// One change that failed.
+pub fn failed(step: &Step, error: &str, before: &Snapshot) {
+    let (platform, action, handler) = about(step);
+    let old = state_before(&step.action, before);
+    let words = action.replace('_', " ");
+    tracing::error!(
+        message_id = CHANGE_FAILED,
+        platform,
+        action,
+        handler,
+        why = step.why,
+        before = old,
+        "could not {words} {handler}: {error}"
+    );
+}
+
+/// Something that a look found and the one before had not.
+pub fn found(finding: &Finding) {
+    let (id, platform) = (finding.id, finding.subject.as_deref().unwrap_or("host"));
+    let message = format!("{platform}: {}", finding.message);
+    if finding.severity == Severity::Critical {
+        tracing::error!(message_id = FINDING, finding = id, platform, advice = finding.advice, "{message}");
+    } else {
+        tracing::warn!(message_id = FINDING, finding = id, platform, advice = finding.advice, "{message}");
+    }
+}
+
+/// Something that is found no more.
+pub fn gone(id: &str, subject: Option<&str>) {
+    let platform = subject.unwrap_or("host");
+    tracing::info!(message_id = FINDING_GONE, finding = id, platform, "{platform}: no more {id}");
+}
+
+fn about(step: &Step) -> (&str, &'static str, String) {
+    (step.subject.as_deref().unwrap_or_default(), step.action.name(), step.action.handler())
+}
+
+/// An entry in one line: its rule, and whether it is off.
+fn shown(entry: &Entry) -> String {
+    let rule = entry.rule().map_or_else(|| format!("{} by extension", entry.name), |rule| rule.to_string());
+    if entry.enabled { rule } else { format!("{rule} (disabled)") }
+}
+
+fn state_before(action: &Action, before: &Snapshot) -> String {
+    let table = before.kernel.table();
+    let entry = |name: &str| table.and_then(|table| table.entry(name)).map(shown).unwrap_or_default();
+    match action {
+        Action::Register { rule, .. } | Action::Restore { rule } => entry(&rule.name),
+        Action::Enable { name } | Action::DisableCapturing { name } | Action::Retire { name, .. } => entry(name),
+        Action::WriteFragment { path, .. } | Action::RemoveFragment { path } => {
+            let fragment = before.fragments.iter().find(|fragment| fragment.path == *path);
+            let rules = fragment.iter().flat_map(|fragment| &fragment.content.rules);
+            rules.map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        }
+        _ => String::new(),
+    }
+}
+
+fn state_after(action: &Action) -> String {
+    match action {
+        Action::Register { rule, .. } | Action::Restore { rule } | Action::WriteFragment { rule, .. } => {
+            rule.to_string()
+        }
+        Action::Retire { restore: Some(rule), .. } => rule.to_string(),
+        Action::Enable { .. } | Action::EnableAll => "enabled".to_owned(),
+        Action::DisableCapturing { .. } => "disabled".to_owned(),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_ids_are_ids_and_differ() {
+        let ids: std::collections::BTreeSet<_> = ALL.iter().map(|(id, _)| id).collect();
+        assert_eq!(ids.len(), ALL.len());
+        assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())));
+    }
+}
