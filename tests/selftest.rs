@@ -200,3 +200,17 @@ fn interrupted_it_ends_at_once_and_removes_what_it_made() {
     let ran = host.run("/bin/sh", &["/opt/interrupt"]);
     assert_eq!(ran.out, "130\n1\n", "{ran:?}");
 }
+
+#[test]
+fn that_an_image_needs_an_engine_is_said_once() {
+    let host = sandbox!();
+    host.apply(&[], 0);
+    host.write("/etc/qemu-persist/config.toml", "platforms = [\"linux/arm64\", \"linux/arm\"]\n");
+    for runtime in [&[][..], &["--runtime", "builtin"], &["--runtime", "all"]] {
+        let (code, json) = selftest(&host, &[&["--image", "alpine"], runtime].concat());
+        let findings = json["findings"].as_array().expect("findings");
+        assert_eq!((code, findings.len(), &json["platforms"]), (3, 1, &serde_json::json!([])), "{json:#}");
+        assert_eq!(findings[0]["id"], "selftest-image");
+        assert!(findings[0]["advice"].as_str().is_some_and(|text| text.contains("podman")), "{json:#}");
+    }
+}

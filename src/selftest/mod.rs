@@ -212,7 +212,10 @@ async fn choose(runtime: Runtime, limit: Duration, findings: &mut Vec<Finding>) 
 pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progress: &dyn Fn(&str)) -> Report {
     let mut report = Report::default();
     progress("looking for container engines");
-    let chosen = choose(request.runtime, request.limit, &mut report.findings).await;
+    let mut chosen = choose(request.runtime, request.limit, &mut report.findings).await;
+    if request.image.is_some() {
+        chosen.retain(|runtime| !matches!(runtime, Chosen::Builtin));
+    }
     for runtime in &chosen {
         if let Chosen::Engine(engine, Ok(_)) = runtime {
             for result in engine.remove_leftovers(&request.boot_id).await {
@@ -221,6 +224,10 @@ pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progre
                     .extend(result.err().map(|reason| leftover(engine.kind.program(), "an earlier run", &reason)));
             }
         }
+    }
+    if let Some(finding) = request.image.as_ref().and_then(|_| needs_engine(&chosen, &report.findings)) {
+        report.findings.push(finding);
+        return report;
     }
     let platforms = match settle(request, &chosen).await {
         Ok(platforms) => platforms,
@@ -255,6 +262,22 @@ pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progre
         report.platforms.push(PlatformReport { platform, expected: platform.uname, handler, expectation, results });
     }
     report
+}
+
+/// An image needs an engine; what is said once where none is there. `found` is what `auto` passed over.
+fn needs_engine(chosen: &[Chosen], found: &[Finding]) -> Option<Finding> {
+    let advice = if found.iter().any(|finding| finding.id == "engine-down") {
+        "Start the one that is installed, or install another: docker, podman or nerdctl."
+    } else {
+        "Install one: docker, podman or nerdctl (in Debian's packages docker.io and podman)."
+    };
+    chosen.is_empty().then(|| Finding {
+        id: "selftest-image",
+        severity: Severity::Unknown,
+        subject: None,
+        message: "an image is run by a container engine, and none answers here".to_owned(),
+        advice: advice.to_owned(),
+    })
 }
 
 fn leftover(engine: &str, what: &str, reason: &str) -> Finding {
@@ -317,9 +340,6 @@ async fn run_one(
             unknown(format!("{} is not installed", kind.program()), "Install it, or leave --runtime away.")
         }
         Chosen::Engine(_, Err(down)) => unknown(down.reason.clone(), &down.advice),
-        Chosen::Builtin if request.image.is_some() => {
-            unknown("the builtin container cannot run an image".into(), "Use an engine: `--runtime docker`.")
-        }
         Chosen::Builtin => {
             let ran = async { builtin::run(expectation, &token::nonce()?, limit).await };
             match ran.await {
