@@ -674,6 +674,23 @@ fn an_exchange_that_was_cut_short_is_finished() {
     assert_eq!(host.entries(), ["qemu-aarch64"]);
     assert_eq!(host.apply(&[], 0)["changed"], false);
     assert_eq!(host.run_foreign().code, 0);
+    // And when that happened twice, so that a second stand-in is what runs programs now.
+    for first in [true, false] {
+        if first {
+            host.register(&rule("persist-aarch64", QEMU_P, "OPF"));
+        }
+        host.register(&rule("persist-aarch64-next", QEMU_P, "OPF"));
+        for held in [true, false] {
+            if !held {
+                host.sh(&format!("echo -1 > {TABLE}/qemu-aarch64"));
+            }
+            host.apply(&[], 0);
+            assert_eq!(host.entries(), ["qemu-aarch64"], "{first} {held}");
+            assert_eq!(host.apply(&[], 0)["changed"], false);
+            host.register(&rule("persist-aarch64-next", QEMU_P, "OPF"));
+        }
+        host.apply(&[], 0);
+    }
 }
 
 #[test]

@@ -95,10 +95,10 @@ fn may_displace(snapshot: &Snapshot, target: &Target, holder: &Entry) -> bool {
 /// by what an exchange that was cut short would have replaced.
 fn rename_stand_in(snapshot: &Snapshot, look: &Look<'_>, desired: Option<&Rule>, plan: &mut Plan) {
     let Some(table) = snapshot.kernel.table() else { return };
-    let name = stand_in(&look.target.name);
-    let wins = look.winner.as_ref().is_some_and(|winner| winner.entry.name == name);
-    let ours = table.entry(&name).is_some_and(|entry| is_recorded(snapshot, entry));
-    let Some(rule) = desired.filter(|_| wins && ours) else { return };
+    let names = stand_ins(&look.target.name);
+    let ours = |name: &str| table.entry(name).is_some_and(|entry| is_recorded(snapshot, entry));
+    let wins = look.winner.as_ref().is_some_and(|w| names.contains(&w.entry.name) && ours(&w.entry.name));
+    let Some(rule) = desired.filter(|_| wins) else { return };
     let (action, why) = match table.entry(&rule.name) {
         None => (
             Action::Register { rule: rule.clone(), manner: Manner::New, displaced: None },
@@ -122,27 +122,43 @@ fn displaced_by(snapshot: &Snapshot, holder: &Entry) -> Option<Rule> {
     given_back.or_else(|| displaced_before(snapshot, &holder.name))
 }
 
-/// Clears a stand-in that a run left behind, unless it is what runs programs after this plan.
-pub(super) fn clear_stand_in(snapshot: &Snapshot, look: &Look<'_>, plan: &mut Plan) {
+/// The names under which a rule may stand in for `name`: an exchange takes the second where an
+/// earlier one left the first behind.
+fn stand_ins(name: &str) -> [String; 2] {
+    let first = stand_in(name);
+    let second = stand_in(&first);
+    [first, second]
+}
+
+/// Clears stand-ins that a run left behind, unless they are what runs programs after this plan.
+pub(super) fn clear_stand_ins(snapshot: &Snapshot, look: &Look<'_>, plan: &mut Plan) {
     let Some(table) = snapshot.kernel.table() else { return };
-    let (own, name) = (&look.target.name, stand_in(&look.target.name));
-    if !table.entry(&name).is_some_and(|entry| is_recorded(snapshot, entry)) {
-        return;
-    }
-    let mut replaced = false;
-    for step in &plan.steps {
-        match &step.action {
-            // This clears it by itself.
-            Action::Register { rule, manner: Manner::Exchange, .. } if rule.name == *own => return,
-            Action::Register { rule, .. } if rule.name == name => return,
-            Action::Register { rule, .. } => replaced |= rule.name == *own,
-            Action::Enable { name: enabled } => replaced |= enabled == own,
-            _ => {}
+    let own = &look.target.name;
+    let [first, second] = stand_ins(own);
+    for name in [&second, &first] {
+        if !table.entry(name).is_some_and(|entry| is_recorded(snapshot, entry)) {
+            continue;
         }
-    }
-    let wins = look.target.heads.iter().any(|head| table.winner(head).is_some_and(|entry| entry.name == name));
-    if replaced || !wins {
-        let why = "it stood in for the handler, and is needed no more";
-        plan.push(Some(&look.target.subject), Action::Retire { name, restore: None }, why);
+        // An exchange clears the first by itself, and the second where the first is there.
+        let cleared = name == &first || table.entry(&first).is_some();
+        let mut replaced = false;
+        let mut kept = false;
+        for step in &plan.steps {
+            match &step.action {
+                Action::Register { rule, manner: Manner::Exchange, .. } if rule.name == *own => {
+                    replaced = true;
+                    kept |= cleared;
+                }
+                Action::Register { rule, .. } if rule.name == *name => kept = true,
+                Action::Register { rule, .. } => replaced |= rule.name == *own,
+                Action::Enable { name: enabled } => replaced |= enabled == own,
+                _ => {}
+            }
+        }
+        let wins = look.target.heads.iter().any(|head| table.winner(head).is_some_and(|entry| entry.name == *name));
+        if !kept && (replaced || !wins) {
+            let why = "it stood in for the handler, and is needed no more";
+            plan.push(Some(&look.target.subject), Action::Retire { name: name.clone(), restore: None }, why);
+        }
     }
 }

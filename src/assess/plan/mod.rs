@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use desired::desired;
-use entries::{clear_stand_in, plan_entry};
+use entries::{clear_stand_ins, plan_entry};
 use fragments::plan_fragment;
 use leftovers::plan_leftovers;
 
@@ -291,7 +291,7 @@ pub fn plan(snapshot: &Snapshot, looks: &[Look<'_>], wish: &Wish) -> Plan {
         plan_fragment(snapshot, look, desired.as_ref().ok(), wish, &mut plan);
         if table.is_some() {
             plan_entry(snapshot, look, desired.as_ref(), wish, &mut plan);
-            clear_stand_in(snapshot, look, &mut plan);
+            clear_stand_ins(snapshot, look, &mut plan);
         }
         if let Err(unmet) = desired {
             let works = if snapshot.live { look.works_now() } else { look.works_after_boot() };
