@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::fs::{File, Metadata, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -264,9 +264,11 @@ impl Root {
         self.create_dir_all(parent)?;
         let (_held, dir) = self.writable_dir(parent)?;
         // binfmt.d and the drop-in directories read only names that end in .conf or .toml.
-        let mut temporary = tempfile::Builder::new().prefix(".qemu-persist-").tempfile_in(&dir)?;
+        // Opened here, since tempfile's own error tells the name of the temporary file as well.
+        let open = |path: &Path| File::options().write(true).create_new(true).mode(0o600).open(path);
+        let mut temporary = tempfile::Builder::new().prefix(".qemu-persist-").make_in(&dir, open)?;
         temporary.as_file().set_permissions(Permissions::from_mode(0o644))?;
-        temporary.write_all(content)?;
+        temporary.as_file_mut().write_all(content)?;
         // What is in /run dies with the boot, and need not survive it.
         let lasts = !path.starts_with("/run");
         if lasts {

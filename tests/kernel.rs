@@ -717,9 +717,22 @@ fn a_full_disk_leaves_what_worked() {
     host.sh("mount -t tmpfs -o size=4k,mode=755 full /etc/binfmt.d; cat /usr/bin/qemu-persist > /etc/binfmt.d/x 2>/dev/null || true");
     let report = host.apply(&[], 2);
     assert_eq!(report["failed"][0]["action"], "write_fragment", "{report:#}");
-    assert!(report["failed"][0]["error"].as_str().expect("text").contains("disk is full"));
+    // Nothing of the temporary file, whose name is nobody's concern.
+    assert_eq!(report["failed"][0]["error"], "the disk is full (No space left on device (os error 28))");
     assert_eq!(host.sh("ls -A /etc/binfmt.d"), "x\n", "no half-written file");
     assert_eq!(host.run_foreign().code, 0, "the kernel's part is done all the same");
+}
+
+#[test]
+fn what_cannot_be_written_is_told_with_its_path_and_the_systems_error() {
+    let host = sandbox!();
+    host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf; mkdir -p /etc/binfmt.d");
+    host.sh("mount -t tmpfs -o ro,mode=755 full /etc/binfmt.d");
+    let ran = host.qemu_persist(&["apply"]);
+    let told = "x failed to write /etc/binfmt.d/qemu-aarch64.conf: the file system is mounted read-only (Read-only file \
+                system (os error 30))";
+    assert!(ran.code == 2 && unwrapped(&ran.out).contains(told), "{ran:?}");
+    assert!(!ran.out.contains(".qemu-persist-") && !ran.err.contains(".qemu-persist-"), "{ran:?}");
 }
 
 #[test]
