@@ -10,6 +10,8 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
 
+use nix::errno::Errno;
+
 use crate::files::Root;
 
 /// The file that counts among those of one name.
@@ -21,6 +23,9 @@ pub struct Layered {
     pub path: PathBuf,
     /// Whether that is a link to /dev/null.
     pub masked: bool,
+    /// Whether it is a link that leads nowhere, which counts all the same (`conf_files_list()`,
+    /// src/basic/conf-files.c of systemd), and says nothing.
+    pub dangling: bool,
     /// Those that do not count, the most important first.
     pub overridden: Vec<PathBuf>,
 }
@@ -31,7 +36,7 @@ pub struct Scan {
     /// One for each name, in the order of their names.
     pub files: Vec<Layered>,
     /// What could not be looked at, and why: a directory without permission, a dangling link.
-    /// As with systemd, what is in here replaces nothing.
+    /// Other than a dangling link, what is in here replaces nothing.
     pub errors: Vec<(PathBuf, io::Error)>,
 }
 
@@ -75,8 +80,11 @@ pub fn scan(root: &Root, directories: &[&str], suffix: &str) -> Scan {
             match looked {
                 Ok(Look::Directory) => {}
                 Ok(look) => {
-                    let masked = look == Look::Masked;
-                    let file = Layered { name: name.to_owned(), path, masked, overridden: Vec::new() };
+                    if look == Look::Dangling {
+                        errors.push((path.clone(), Errno::ENOENT.into()));
+                    }
+                    let (masked, dangling) = (look == Look::Masked, look == Look::Dangling);
+                    let file = Layered { name: name.to_owned(), path, masked, dangling, overridden: Vec::new() };
                     files.insert(name.to_owned(), file);
                 }
                 Err(e) => errors.push((path, e)),
@@ -107,6 +115,7 @@ pub fn first(root: &Root, directories: &[&str], name: &str) -> Result<Option<Pat
 enum Look {
     File,
     Masked,
+    Dangling,
     Directory,
 }
 
@@ -118,7 +127,11 @@ fn look(root: &Root, path: &Path) -> io::Result<Look> {
     if is_dev_null(root, path) {
         return Ok(Look::Masked);
     }
-    Ok(if root.metadata(path)?.is_dir() { Look::Directory } else { Look::File })
+    match root.metadata(path) {
+        Ok(target) => Ok(if target.is_dir() { Look::Directory } else { Look::File }),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Look::Dangling),
+        Err(e) => Err(e),
+    }
 }
 
 /// Whether the link `path` leads to /dev/null. The /dev of an image is empty, so there the text of
@@ -181,10 +194,11 @@ mod tests {
         let expected = [
             ("/etc/x.d/a.conf", true, 1),
             ("/etc/x.d/b.conf", true, 1),
-            ("/usr/lib/x.d/c.conf", false, 0),
+            ("/etc/x.d/c.conf", false, 1),
             ("/etc/x.d/d.conf", false, 0),
         ];
         assert_eq!(seen, expected);
+        assert_eq!(files.iter().map(|f| f.dangling).collect::<Vec<_>>(), [false, false, true, false]);
         assert_eq!(errors.iter().map(|(path, _)| path.to_str().unwrap()).collect::<Vec<_>>(), ["/etc/x.d/c.conf"]);
     }
 

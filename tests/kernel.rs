@@ -157,6 +157,10 @@ states! {
         good(host);
         host.sh("mkdir -p /etc/binfmt.d; ln -s /dev/null /etc/binfmt.d/qemu-aarch64.conf");
     };
+    fragment_that_leads_nowhere: "fragment-masked", 1, Advice, |host| {
+        good(host);
+        host.sh("mkdir -p /etc/binfmt.d; ln -s /nowhere/at/all /etc/binfmt.d/qemu-aarch64.conf");
+    };
     fragment_with_comments_only: "fragment-empty", 1, Advice, |host| {
         good(host);
         host.write("/etc/binfmt.d/qemu-aarch64.conf", "# nothing\n; here\n");
@@ -370,6 +374,35 @@ fn advice_about_a_path_with_a_blank_can_be_pasted() {
     }
     assert_eq!(host.status().ids(), Vec::<&str>::new());
     assert_eq!(host.run_foreign().code, 0);
+}
+
+/// systemd-binfmt itself registers at boot what status says that it will.
+#[test]
+fn systemd_reads_the_fragments_as_it_is_said_here() {
+    let host = sandbox!();
+    let program = "/usr/lib/systemd/systemd-binfmt";
+    if !std::path::Path::new(program).exists() {
+        return sandbox::skip("systemd-binfmt is not installed");
+    }
+    host.install(program);
+    let good = rule("qemu-aarch64", QEMU_P, "OPF");
+    host.write("/opt/elsewhere.conf", &good);
+    for (make, registers) in [
+        ("true", true),
+        ("ln -s /dev/null qemu-aarch64.conf", false),
+        ("ln -s ../../dev/null qemu-aarch64.conf", false),
+        ("ln -s /nowhere/at/all qemu-aarch64.conf", false),
+        ("touch qemu-aarch64.conf", false),
+        ("ln -s /opt/elsewhere.conf qemu-aarch64.conf", true),
+        ("ln -s /opt/elsewhere.conf other.conf; ln -s /dev/null qemu-aarch64.conf", true),
+        ("mkdir qemu-aarch64.conf.d; touch qemu-aarch64.conf~", true),
+    ] {
+        host.sh(&format!("rm -rf /etc/binfmt.d; mkdir /etc/binfmt.d; cd /etc/binfmt.d; {make}"));
+        host.run(program, &[]);
+        assert_eq!(host.entries().len(), usize::from(registers), "{make}");
+        let status = host.status();
+        assert_eq!(status.json["platforms"][0]["at_boot"]["good"] == true, registers, "{make}: {}", status.describe());
+    }
 }
 
 #[test]

@@ -70,8 +70,10 @@ pub struct Fragment {
     pub name: String,
     /// Where the file that counts is.
     pub path: PathBuf,
-    /// Whether it is a link to /dev/null.
+    /// Whether it is a link to /dev/null, or one that leads nowhere.
     pub masked: bool,
+    /// Whether it is one that leads nowhere.
+    pub dangling: bool,
     /// What it says.
     pub content: Content,
     /// Whether the layer below an /etc in memory has the same file, so that a reboot brings it back.
@@ -109,7 +111,7 @@ impl Fragment {
 /// Besides, what of the directories could not be looked at, and why.
 pub fn read_all(root: &Root, etc_below: &[PathBuf]) -> (Vec<Fragment>, Vec<String>) {
     let scan = layers::scan(root, &DIRECTORIES, ".conf");
-    // A link that leads nowhere registers nothing.
+    // A link that leads nowhere is no more than a mask.
     let errors = scan.errors.iter().filter(|(_, error)| error.kind() != std::io::ErrorKind::NotFound);
     let errors = errors.map(|(path, error)| format!("{}: {error}", path.display()));
     (scan.files.into_iter().map(|file| read(root, etc_below, file)).collect(), errors.collect())
@@ -121,7 +123,8 @@ fn read(root: &Root, etc_below: &[PathBuf], file: Layered) -> Fragment {
     let content_of = |path: &Path| root.read(path).map(|bytes| parse(&String::from_utf8_lossy(&bytes)));
     let mut fragment = Fragment {
         name: file.name,
-        masked: file.masked,
+        masked: file.masked || file.dangling,
+        dangling: file.dangling,
         content: Content::default(),
         below: under.is_some_and(|under| root.read(&file.path).is_ok_and(|own| own == under)),
         unreadable: None,

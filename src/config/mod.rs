@@ -220,7 +220,7 @@ fn read(root: &Root) -> (Vec<Source>, Vec<Problem>) {
         Err((path, e)) => fail(&path, e),
     }
     let scan = layers::scan(root, &DROP_IN_DIRECTORIES, ".toml");
-    paths.extend(scan.files.into_iter().filter(|file| !file.masked).map(|file| file.path));
+    paths.extend(scan.files.into_iter().filter(|file| !file.masked && !file.dangling).map(|file| file.path));
     for (path, e) in scan.errors {
         fail(&path, e);
     }

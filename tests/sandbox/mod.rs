@@ -197,6 +197,15 @@ impl Sandbox {
         self.run("/usr/bin/qemu-persist", arguments)
     }
 
+    /// Has a program of this machine inside, with what it loads, at the same place.
+    pub fn install(&self, program: &str) {
+        let tree = self.directory.path().join("root");
+        let program = Path::new(program);
+        for file in libraries(program).into_iter().chain([program.to_owned()]) {
+            copy(&file, &tree, &file.display().to_string());
+        }
+    }
+
     /// What `status --json` says inside.
     pub fn status(&self) -> Status {
         let ran = self.qemu_persist(&["status", "--json"]);

@@ -53,7 +53,11 @@ pub const CHECKS: &[TargetCheck] = &[
     TargetCheck { id: "name-taken", title: "the conventional name is another handler's", run: name_taken },
     TargetCheck { id: "duplicate", title: "several handlers match the same programs", run: duplicate },
     TargetCheck { id: "no-qemu", title: "no QEMU that could be used is installed", run: no_qemu },
-    TargetCheck { id: "fragment-masked", title: "the fragment is masked by a link to /dev/null", run: fragment_masked },
+    TargetCheck {
+        id: "fragment-masked",
+        title: "the fragment is masked by a link to /dev/null or to nothing",
+        run: fragment_masked,
+    },
     TargetCheck { id: "fragment-empty", title: "the fragment has nothing but comments", run: fragment_empty },
     TargetCheck { id: "fragment-broken", title: "the fragment has lines that are no rule", run: fragment_broken },
     TargetCheck {
@@ -332,7 +336,8 @@ fn fragment_masked(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
     let apply = advice::apply(context.snapshot);
     let fragment = look.fragment.filter(|fragment| fragment.masked && !look.works_after_boot())?;
     let path = fragment.path.display();
-    let message = format!("{path} is a link to /dev/null, which masks the handler at every boot");
+    let what = if fragment.dangling { "a link that leads nowhere" } else { "a link to /dev/null" };
+    let message = format!("{path} is {what}, which masks the handler at every boot");
     let removal = advice::remove(context.snapshot, &fragment.path);
     Some(Found::new(severity_at_boot(context), message, format!("Unless that is meant: {removal}, then {apply}.")))
 }

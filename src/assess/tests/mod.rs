@@ -75,7 +75,16 @@ fn suspicion(path: &str) -> Suspicion {
 
 fn fragment(path: &str, content: Content) -> Fragment {
     let name = Path::new(path).file_name().unwrap().to_str().unwrap().to_owned();
-    Fragment { name, path: path.into(), masked: false, content, below: false, unreadable: None, overridden: Vec::new() }
+    Fragment {
+        name,
+        path: path.into(),
+        masked: false,
+        dangling: false,
+        content,
+        below: false,
+        unreadable: None,
+        overridden: Vec::new(),
+    }
 }
 
 fn proof() -> Proof {
