@@ -200,6 +200,10 @@ impl<'a> Inspector<'a> {
     }
 
     fn look(&mut self, path: &Path) -> io::Result<Interpreter> {
+        // As the kernel's table is read, what is no text in it is lost.
+        if path.to_str().is_none_or(|text| text.contains(char::REPLACEMENT_CHARACTER)) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "its path is no text in UTF-8"));
+        }
         let file = self.root.open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {

@@ -877,3 +877,34 @@ fn what_stops_a_verb_is_told_in_json_too() {
     let status = host.status();
     assert_eq!((status.code, status.ids()), (2, vec!["config-invalid"]), "nothing is advised that it would stop");
 }
+
+#[test]
+fn names_that_are_no_text_are_told_in_json_too() {
+    let host = sandbox!();
+    // What the kernel's table names, what a link leads to, and where a tree is.
+    let odd = r#"odd=$(printf '/opt/qemu-\377')"#;
+    host.sh(&format!("{odd}; cp {QEMU} \"$odd\"; ln -s \"$odd\" /opt/link; mkdir -p \"$odd.d/usr/bin\""));
+    host.sh(&format!("{odd}; cp {QEMU} \"$odd.d/usr/bin/qemu-arm-static\"; mkdir -p /usr/local/bin"));
+    host.sh(&format!("{odd}; ln -s \"$odd\" /usr/local/bin/qemu-arm"));
+    let pattern = rule("", "", "").split(':').skip(4).take(2).collect::<Vec<_>>().join(":");
+    for (interpreter, shown, id) in
+        [("$odd", "/opt/qemu-\u{fffd}", Some("interpreter-unverified")), ("/opt/link", "/opt/link", None)]
+    {
+        let register = format!("{odd}; printf ':one:M::%s:%s:F' \"$0\" \"{interpreter}\" > {TABLE}/register");
+        let ran = host.run("/bin/sh", &["-ec", &register, &pattern]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert_eq!(host.run_foreign().code, 0);
+        let status = host.status();
+        assert_eq!(status.json["platforms"][0]["handler"]["interpreter"], shown, "{}", status.describe());
+        let expected: Vec<_> = id.into_iter().chain(["unproven"]).collect();
+        assert_eq!(status.ids(), expected, "{}", status.describe());
+        assert_eq!(host.apply(&[], 0)["changed"], false);
+        json(&host.qemu_persist(&["selftest", "--runtime", "builtin", "--json"]));
+        host.sh(&format!("echo -1 > {TABLE}/one"));
+    }
+    json(&host.qemu_persist(&["host", "--json"]));
+    for verb in ["host", "apply --check", "config show", "config check", "remove --check"] {
+        let ran = host.run("/bin/sh", &["-c", &format!("{odd}; qemu-persist {verb} --json --root \"$odd.d\"")]);
+        assert!(json(&ran)["error"].is_null(), "{verb}: {ran:?}");
+    }
+}

@@ -64,6 +64,7 @@ pub struct Engine {
     /// Which one.
     pub kind: Kind,
     /// Its program.
+    #[serde(serialize_with = "crate::report::paths::serialize")]
     pub path: PathBuf,
     /// Whether it is another one under this name: podman-docker's `docker`, which is not asked, since
     /// Podman is listed by its own name.

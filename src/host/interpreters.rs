@@ -74,8 +74,10 @@ pub struct Interpreter {
     /// What it is: `box64`, or QEMU's name of the architecture that it runs.
     pub name: String,
     /// The file itself, all links followed.
+    #[serde(serialize_with = "crate::report::paths::serialize")]
     pub path: PathBuf,
     /// The names under which it was found, other than that.
+    #[serde(serialize_with = "crate::report::paths::serialize")]
     pub aliases: Vec<PathBuf>,
     /// The platform that it runs, where the table has it.
     pub runs: Option<&'static Platform>,

@@ -68,6 +68,7 @@ pub struct Survey {
     /// The version of this form; it only grows.
     pub schema: u32,
     /// The tree that was looked at; `/` for the running system.
+    #[serde(serialize_with = "crate::report::paths::serialize")]
     pub root: PathBuf,
     /// What judging needs to know.
     #[serde(flatten)]

@@ -25,8 +25,10 @@ pub struct Shown {
     #[cfg_attr(feature = "assets", schemars(schema_with = "super::schema::configuration"))]
     config: Table,
     /// The file that set each key; what no file sets is missing.
+    #[serde(serialize_with = "crate::report::paths::serialize")]
     origins: BTreeMap<String, PathBuf>,
     /// The files that were read, in their order.
+    #[serde(serialize_with = "crate::report::paths::serialize")]
     files: Vec<PathBuf>,
 }
 
@@ -39,6 +41,7 @@ pub struct Checked {
     /// Whether the configuration can be used.
     valid: bool,
     /// The files that were read, in their order.
+    #[serde(serialize_with = "crate::report::paths::serialize")]
     files: Vec<PathBuf>,
     /// Everything that is wrong with them.
     problems: Vec<ShownProblem>,
@@ -49,6 +52,7 @@ pub struct Checked {
 #[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct ShownProblem {
     /// The file that it is in.
+    #[serde(serialize_with = "crate::report::paths::serialize")]
     file: PathBuf,
     /// From 1; none where the file could not be read at all.
     line: Option<usize>,

@@ -6,6 +6,7 @@ pub mod changes;
 pub mod config;
 #[cfg(feature = "client")]
 pub mod host;
+pub mod paths;
 #[cfg(feature = "assets")]
 pub mod schema;
 #[cfg(feature = "client")]

@@ -61,8 +61,10 @@ pub struct HandlerReport {
     /// Its name in the kernel's table.
     pub entry: String,
     /// The interpreter's path, as it was registered.
+    #[serde(serialize_with = "crate::report::paths::serialize")]
     pub interpreter: PathBuf,
     /// Where that leads; none where it is gone.
+    #[serde(serialize_with = "crate::report::paths::serialize")]
     pub resolved: Option<PathBuf>,
     /// The package that it belongs to, and its version, from dpkg's database.
     pub package: Option<Package>,
@@ -79,6 +81,7 @@ pub struct HandlerReport {
 #[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct BootReport {
     /// The interpreter that it will have.
+    #[serde(serialize_with = "crate::report::paths::serialize")]
     pub interpreter: PathBuf,
     /// Where the handler comes from.
     pub origin: Origin,

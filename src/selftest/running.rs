@@ -37,6 +37,7 @@ pub struct EmulatedContainer {
     /// Its image's platform (`linux/amd64`), where the engine says it.
     pub platform: Option<String>,
     /// What was seen running it; none where this user may not look, or its process is not here.
+    #[serde(serialize_with = "crate::report::paths::serialize")]
     pub interpreter: Option<PathBuf>,
     /// Its first process, by the number that the engine gives.
     pub pid: u32,

@@ -42,6 +42,7 @@ pub enum Unseen {
 pub struct Exe {
     /// Its path as the kernel says it, without the mark of a deleted file. It may be one that is
     /// only there inside the container, or on the machine that registered it.
+    #[serde(serialize_with = "crate::report::paths::serialize")]
     pub path: PathBuf,
     /// Whether that path no longer leads to it.
     pub deleted: bool,
