@@ -22,11 +22,11 @@ mod userland;
 
 use std::path::{Path, PathBuf};
 
-use nix::sys::statvfs::{FsFlags, statvfs};
 use serde::Serialize;
 
 pub use confinement::in_user_namespace;
 
+use crate::binfmt::registry::DIRECTORY;
 use crate::files::Root;
 use crate::platform::Platform;
 
@@ -152,7 +152,8 @@ impl Facts {
             user_namespace: in_user_namespace(),
             etc: mounts::persistence(&mounts, &command_line, Path::new("/etc")),
             etc_below: mounts::below(&mounts, Path::new("/etc")),
-            proc_sys_read_only: statvfs("/proc/sys").is_ok_and(|fs| fs.flags().contains(FsFlags::ST_RDONLY)),
+            // Where binfmt_misc is, or would be: the service may write nothing else there.
+            proc_sys_read_only: mounts::holding(&mounts, Path::new(DIRECTORY)).is_some_and(|mount| mount.read_only),
             kernel_support: kernel::running_support(&release),
             systemd: root.link_metadata(Path::new("/run/systemd/system")).is_ok_and(|m| m.is_dir()),
             machine,
