@@ -10,7 +10,7 @@ use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, italic, roman};
-use qemu_persist::assess::checks::{HOST_CHECKS, TARGET_CHECKS};
+use qemu_persist::assess::checks::{HOST_CHECKS, SERVICE_CHECKS, TARGET_CHECKS};
 use qemu_persist::cli::Cli;
 use qemu_persist::finding::OTHERS;
 use qemu_persist::report::schema;
@@ -130,9 +130,11 @@ fn write_findings(date: &str, folder: &Path) -> anyhow::Result<()> {
     )]);
     let host = HOST_CHECKS.iter().map(|check| (check.id, check.title)).collect();
     let target = TARGET_CHECKS.iter().map(|check| (check.id, check.title)).collect();
-    let sections: [(_, _, Vec<_>); 3] = [
+    let service = SERVICE_CHECKS.iter().map(|check| (check.id, check.title)).collect();
+    let sections: [(_, _, Vec<_>); 4] = [
         ("THE HOST", "Of the host as a whole, found by status and after apply:", host),
         ("PLATFORMS AND HANDLERS", "Of each platform or handler that is wanted, found by them too:", target),
+        ("THE SERVICE", "Of the service, where it is installed, found by them too:", service),
         ("CONTAINERS", "Found by selftest, and by status --containers:", OTHERS.to_vec()),
     ];
     for (heading, lead, findings) in sections {

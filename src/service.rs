@@ -138,9 +138,11 @@ fn installed(root: &Root, unit: &str) -> Installed {
 }
 
 fn is_locked(root: &Root) -> Option<bool> {
-    let locks = root.read_text(Path::new("/proc/locks")).ok()?;
     match root.metadata(Path::new(LOCK)) {
-        Ok(file) => Some(holds(&locks, file.dev(), file.ino())),
+        Ok(file) => {
+            let locks = root.read_text(Path::new("/proc/locks")).ok()?;
+            Some(holds(&locks, file.dev(), file.ino()))
+        }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Some(false),
         Err(_) => None,
     }

@@ -15,6 +15,7 @@ use crate::files::Root;
 use crate::host::{self, Facts};
 use crate::qemu::{self, Inspector, Interpreter};
 use crate::record::{self, Proofs, Registrations};
+use crate::service::Service;
 use crate::target::Target;
 
 /// What could be seen of the kernel's table.
@@ -77,6 +78,8 @@ pub struct Snapshot {
     pub registrations: Registrations,
     /// The last proof of each platform.
     pub proofs: Proofs,
+    /// The service.
+    pub service: Service,
     /// Whether `remove` was the last word.
     pub removed: bool,
     /// Seconds since this boot.
@@ -125,6 +128,7 @@ impl Snapshot {
             interpreters: HashMap::new(),
             registrations: if this_boot { registrations } else { Registrations::default() },
             proofs: record::load(root, record::PROOFS).unwrap_or_default(),
+            service: Service::read(root, &facts.boot_id),
             removed,
             boot_seconds: record::boot_seconds(),
             facts,
@@ -148,8 +152,8 @@ impl Snapshot {
     }
 
     /// Reads again what applying changes: the kernel's table, the fragments, and the records, as far
-    /// as `outcome` says that they changed. The host, the configuration and the interpreters are as
-    /// they were.
+    /// as `outcome` says that they changed. The host, the configuration, the interpreters and the
+    /// service are as they were.
     #[must_use]
     pub fn after(self, root: &Root, outcome: &Outcome) -> Self {
         let registrations: Registrations = record::load(root, record::REGISTRATIONS).unwrap_or_default();

@@ -20,7 +20,7 @@ use crate::snapshot::Snapshot;
 pub struct Assessment<'a> {
     /// What was seen of each target that is wanted.
     pub looks: Vec<Look<'a>>,
-    /// What was found, the host as a whole first, then target by target.
+    /// What was found: the host as a whole first, then target by target, then the service.
     pub findings: Vec<Finding>,
     /// What would mend it.
     pub plan: Plan,

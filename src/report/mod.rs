@@ -126,6 +126,17 @@ pub fn shell_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
+/// A time span in its largest unit.
+pub fn span(seconds: u64) -> String {
+    let (number, unit) = match seconds {
+        0..=89 => (seconds, "second"),
+        90..=5399 => (seconds / 60, "minute"),
+        5400..=129_599 => (seconds / 3600, "hour"),
+        _ => (seconds / 86400, "day"),
+    };
+    format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
+}
+
 impl Screen {
     /// Standard output: coloured on a terminal, unless `NO_COLOR` is set or `TERM` is `dumb`.
     pub fn stdout() -> Self {
@@ -271,6 +282,15 @@ mod tests {
             ("$(x)", "'$(x)'"),
         ] {
             assert_eq!(shell_word(text), word);
+        }
+    }
+
+    #[test]
+    fn spans_are_told_in_their_largest_unit() {
+        for (seconds, text) in
+            [(0, "0 seconds"), (1, "1 second"), (90, "1 minute"), (7200, "2 hours"), (200_000, "2 days")]
+        {
+            assert_eq!(span(seconds), text);
         }
     }
 }

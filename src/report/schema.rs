@@ -11,7 +11,7 @@ use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{changes, config, selftest, status};
-use crate::assess::checks::{HOST_CHECKS, TARGET_CHECKS};
+use crate::assess::checks::{HOST_CHECKS, SERVICE_CHECKS, TARGET_CHECKS};
 use crate::binfmt::rule::Flags;
 use crate::config::Runtime;
 use crate::finding::OTHERS;
@@ -122,8 +122,9 @@ impl JsonSchema for FindingId {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let checks = HOST_CHECKS.iter().map(|c| c.id).chain(TARGET_CHECKS.iter().map(|c| c.id));
-        let ids: Vec<_> = checks.chain(OTHERS.iter().map(|(id, _)| *id)).collect();
+        let whole = HOST_CHECKS.iter().chain(SERVICE_CHECKS).map(|c| c.id);
+        let ids: Vec<_> =
+            whole.chain(TARGET_CHECKS.iter().map(|c| c.id)).chain(OTHERS.iter().map(|(id, _)| *id)).collect();
         json_schema!({ "description": "Told in qemu-persist-findings(7).", "type": "string", "enum": ids })
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Screen, Tone, escape};
+use super::{Screen, Tone, escape, span};
 use crate::assess::Assessment;
 use crate::assess::look::{Currency, Look, Origin, Proven, Standing};
 use crate::binfmt::rule::Flags;
@@ -178,15 +178,9 @@ impl BootReport {
     }
 }
 
-/// A time span in its largest unit.
+/// How long ago something was.
 pub fn ago(seconds: u64) -> String {
-    let (number, unit) = match seconds {
-        0..=89 => (seconds, "second"),
-        90..=5399 => (seconds / 60, "minute"),
-        5400..=129_599 => (seconds / 3600, "hour"),
-        _ => (seconds / 86400, "day"),
-    };
-    format!("{number} {unit}{} ago", if number == 1 { "" } else { "s" })
+    format!("{} ago", span(seconds))
 }
 
 fn origin(origin: &Origin) -> String {
@@ -288,22 +282,4 @@ fn show_platform(platform: &PlatformReport, table: bool, screen: &mut Screen) ->
     row("from", &origin(&handler.origin))?;
     row("at boot", &boot)?;
     row("proof", &proof(&platform.proof))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_are_told_in_their_largest_unit() {
-        for (seconds, text) in [
-            (0, "0 seconds ago"),
-            (1, "1 second ago"),
-            (90, "1 minute ago"),
-            (7200, "2 hours ago"),
-            (200_000, "2 days ago"),
-        ] {
-            assert_eq!(ago(seconds), text);
-        }
-    }
 }

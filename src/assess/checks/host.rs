@@ -13,7 +13,7 @@ use crate::host::{Confinement, EtcPersistence, KernelSupport};
 use crate::platform::Platform;
 use crate::snapshot::{Kernel, Snapshot};
 
-/// One check of the host.
+/// One check of the host, or of the service.
 pub struct HostCheck {
     /// The id of its findings.
     pub id: &'static str,
@@ -58,7 +58,7 @@ pub const CHECKS: &[HostCheck] = &[
     HostCheck { id: "no-systemd", title: "nothing reads binfmt.d at boot", run: no_systemd },
 ];
 
-fn one(found: Option<Found>) -> Vec<Found> {
+pub(super) fn one(found: Option<Found>) -> Vec<Found> {
     found.into_iter().collect()
 }
 

@@ -4,9 +4,11 @@
 //! Adding a check is adding a row here and a row to the tests.
 
 mod host;
+mod service;
 mod target;
 
 pub use host::{CHECKS as HOST_CHECKS, HostCheck, capturing};
+pub use service::CHECKS as SERVICE_CHECKS;
 pub use target::{CHECKS as TARGET_CHECKS, TargetCheck, describe_defect, why_not_working};
 
 use super::look::Look;
@@ -42,13 +44,15 @@ impl Found {
     }
 }
 
-/// Runs every check: those of the host, then those of each target that `wish` does not leave out.
+/// Runs every check: those of the host, those of each target that `wish` does not leave out, then
+/// those of the service.
 pub fn run(snapshot: &Snapshot, looks: &[Look<'_>], plan: &Plan, wish: &Wish) -> Vec<Finding> {
     let context = Context { snapshot, looks, plan };
-    let host = HOST_CHECKS
-        .iter()
-        .flat_map(|check| (check.run)(&context).into_iter().map(|found| found.into_finding(check.id, None)));
-    let mut findings: Vec<_> = host.collect();
+    let of_whole = |check: &HostCheck| {
+        let id = check.id;
+        (check.run)(&context).into_iter().map(move |found| found.into_finding(id, None)).collect::<Vec<_>>()
+    };
+    let mut findings: Vec<_> = HOST_CHECKS.iter().flat_map(of_whole).collect();
     for look in looks.iter().filter(|look| look.target.is_among(&wish.only)) {
         for check in TARGET_CHECKS {
             if let Some(found) = (check.run)(&context, look) {
@@ -56,5 +60,6 @@ pub fn run(snapshot: &Snapshot, looks: &[Look<'_>], plan: &Plan, wish: &Wish) ->
             }
         }
     }
+    findings.extend(SERVICE_CHECKS.iter().flat_map(of_whole));
     findings
 }

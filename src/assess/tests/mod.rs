@@ -21,6 +21,7 @@ use crate::host::{Confinement, Distribution, EtcPersistence, Facts, KernelSuppor
 use crate::platform::Platform;
 use crate::qemu::{Interpreter, Program, Suspicion, Trust, candidates};
 use crate::record::{FileIdentity, Proof, Registration, RuntimeResult};
+use crate::service::Service;
 use crate::snapshot::{Kernel, Snapshot};
 use crate::target::Target;
 
@@ -176,6 +177,7 @@ impl Host {
             interpreters: candidates(platform("amd64")).map(|path| (path, Err("it does not exist".into()))).into(),
             registrations: crate::record::Registrations { boot_id: BOOT.into(), ..Default::default() },
             proofs: std::iter::once(("linux/amd64".to_owned(), proof())).collect(),
+            service: Service::default(),
             removed: false,
             boot_seconds: NOW,
         });
