@@ -157,7 +157,8 @@ pub fn show(report: &Report, json: bool, screen: &mut Screen) -> io::Result<()> 
     if let Some(refused) = &report.refused {
         screen.paragraph(&screen.tint(Tone::Bad, "x "), 2, &format!("nothing was changed: {}", escape(refused)))?;
     }
-    let told = |finding: &&Finding| finding.severity > Severity::Note && finding.id != "unproven";
+    let told =
+        |finding: &&Finding| finding.severity > Severity::Note && !["unproven", "proof-pending"].contains(&finding.id);
     let not_unmet = |f: &&Finding| !report.unmet.iter().any(|u| f.subject.as_ref() == Some(&u.subject));
     let pending = report.check;
     for finding in report.findings.iter().filter(told).filter(|f| !pending && not_unmet(f)) {

@@ -7,9 +7,11 @@ use super::{Context, Found};
 use crate::assess::advice;
 use crate::finding::Severity::{Unknown, Warning};
 use crate::host::Confinement;
+use crate::record::Proof;
 use crate::report::span;
 use crate::service::{self, BackedOff, Installed, State};
 use crate::snapshot::Snapshot;
+use crate::target::Target;
 
 /// Every check of the service. Where it is not installed, nothing is found.
 pub const CHECKS: &[HostCheck] = &[
@@ -29,6 +31,9 @@ pub const CHECKS: &[HostCheck] = &[
     },
 ];
 
+/// How long a self-test that is due may take to come, in seconds: what starts it may be broken.
+const PATIENCE: u64 = 15 * 60;
+
 /// How many of its longest pauses may pass without a look.
 const MISSED_LOOKS: u64 = 3;
 
@@ -45,6 +50,17 @@ fn is_expected(snapshot: &Snapshot) -> bool {
 /// What a service that lives tells of itself.
 fn told(snapshot: &Snapshot) -> Option<&State> {
     snapshot.service.state.as_ref().filter(|_| snapshot.service.running == Some(true))
+}
+
+/// Whether a self-test of `target` is about to run without anybody asking for it: the service says so,
+/// or the timer that starts one after boot is there, and none has run since.
+pub(super) fn selftest_is_due(snapshot: &Snapshot, target: &Target) -> bool {
+    let of_this_boot = |proof: &&Proof| proof.boot_id == snapshot.facts.boot_id;
+    let last_run = snapshot.proofs.get(&target.subject).filter(of_this_boot).map(|proof| proof.boot_seconds);
+    let is_awaited =
+        |due: u64| last_run.is_none_or(|run| run < due) && snapshot.boot_seconds.saturating_sub(due) < PATIENCE;
+    let at_boot = is_at_home(snapshot) && snapshot.service.selftest_timer && last_run.is_none();
+    told(snapshot).and_then(|state| state.selftest_due).is_some_and(is_awaited) || (at_boot && is_awaited(0))
 }
 
 fn masked(context: &Context<'_>) -> Vec<Found> {

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::service::selftest_is_due;
 use super::{Context, Found};
 use crate::assess::advice;
 use crate::assess::look::{Look, Origin, Proven, Standing};
@@ -66,6 +67,11 @@ pub const CHECKS: &[TargetCheck] = &[
         run: fragment_administrator,
     },
     TargetCheck { id: "not-persistent", title: "nothing restores a good handler at boot", run: not_persistent },
+    TargetCheck {
+        id: "proof-pending",
+        title: "no container has proven that it works, and a self-test is about to run",
+        run: proof_pending,
+    },
     TargetCheck { id: "unproven", title: "no container has proven that it works", run: unproven },
     TargetCheck { id: "proof-expired", title: "the proof is too old to count", run: proof_expired },
     TargetCheck { id: "proof-failed", title: "a container has shown that it does not work", run: proof_failed },
@@ -437,16 +443,27 @@ fn make_last(context: &Context<'_>, look: &Look<'_>) -> String {
     advice::yield_at_boot(snapshot, boot)
 }
 
-fn unproven(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+/// Why it is not proven that it works, where it looks as if it did.
+fn why_unproven(context: &Context<'_>, look: &Look<'_>) -> Option<String> {
     if !look.works_now() || !table_is_on(context) || look.target.platform.is_none() {
         return None;
     }
-    let message = match &look.proven {
-        Proven::Never => "it is registered, and no container has shown yet that it works".to_owned(),
-        Proven::Void { reason } => format!("it was proven once, but {reason}"),
-        _ => return None,
-    };
-    Some(Found::new(Warning, message, "Prove it: `sudo qemu-persist selftest`."))
+    match &look.proven {
+        Proven::Never => Some("it is registered, and no container has shown yet that it works".to_owned()),
+        Proven::Void { reason } => Some(format!("it was proven once, but {reason}")),
+        _ => None,
+    }
+}
+
+fn proof_pending(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let why = why_unproven(context, look).filter(|_| selftest_is_due(context.snapshot, look.target))?;
+    let advice = "Wait for it: `qemu-persist status --wait`.";
+    Some(Found::new(Warning, format!("{why}; the self-test is due"), advice))
+}
+
+fn unproven(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    let why = why_unproven(context, look).filter(|_| !selftest_is_due(context.snapshot, look.target))?;
+    Some(Found::new(Warning, why, "Prove it: `sudo qemu-persist selftest`."))
 }
 
 fn proof_expired(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {

@@ -3,18 +3,19 @@
 
 use std::collections::BTreeSet;
 
+use super::service::{PENDING_ROWS, SERVICE_ROWS};
 use super::*;
 use crate::assess::checks::{HOST_CHECKS, SERVICE_CHECKS, TARGET_CHECKS};
 use crate::binfmt::entry::Recognises;
 use crate::binfmt::rule::Pattern;
 use crate::config::CustomHandler;
 use crate::finding::Severity::{self, Critical, Note, Unknown, Warning};
-use crate::service::{BackedOff, Installed, Service, State};
+use crate::service::Installed;
 
 /// What makes a state, and all that is found in it.
-type Row = (&'static str, fn() -> Host, &'static [(&'static str, Severity)]);
+pub(super) type Row = (&'static str, fn() -> Host, &'static [(&'static str, Severity)]);
 
-fn with(change: impl FnOnce(&mut Host)) -> Host {
+pub(super) fn with(change: impl FnOnce(&mut Host)) -> Host {
     let mut host = Host::healthy();
     change(&mut host);
     host
@@ -41,34 +42,8 @@ fn half(name: &str, interpreter: &str, e_type: u8) -> Rule {
     rule
 }
 
-const UNPROVEN: (&str, Severity) = ("unproven", Warning);
+pub(super) const UNPROVEN: (&str, Severity) = ("unproven", Warning);
 const GONE_AT_BOOT: (&str, Severity) = ("not-persistent", Warning);
-
-/// A service that looked a second ago.
-fn state() -> State {
-    State { boot_id: BOOT.into(), pid: 7, last_look: NOW - 1, look_every: 60, ..State::default() }
-}
-
-/// A host with a service that runs.
-fn served(change: impl FnOnce(&mut Host)) -> Host {
-    with(|h| {
-        let (installed, state) = (Installed::Yes, Some(state()));
-        h.0.service = Service { installed, selftest_timer: true, running: Some(true), state };
-        change(h);
-    })
-}
-
-fn telling(change: impl FnOnce(&mut State)) -> Host {
-    served(|h| change(h.0.service.state.as_mut().unwrap()))
-}
-
-/// A host whose service is dead.
-fn unserved(change: impl FnOnce(&mut Host)) -> Host {
-    served(|h| {
-        h.0.service.running = Some(false);
-        change(h);
-    })
-}
 
 const HOST_ROWS: &[Row] = &[
     (
@@ -648,80 +623,6 @@ const TARGET_ROWS: &[Row] = &[
     ),
 ];
 
-const SERVICE_ROWS: &[Row] = &[
-    ("a service that runs", || served(|_| {}), &[]),
-    ("a service that is dead", || unserved(|_| {}), &[("service-dead", Warning)]),
-    (
-        "a dead service that told much before",
-        || {
-            let mut host = telling(|state| {
-                state.last_look = 1;
-                state.backed_off = vec![BackedOff { subject: "linux/amd64".into(), repairs: 6, until: NOW + 1 }];
-                state.config_error = Some("no".into());
-            });
-            host.0.service.running = Some(false);
-            host
-        },
-        &[("service-dead", Warning)],
-    ),
-    (
-        "a dead service and no handler",
-        || unserved(|h| h.table().entries.clear()),
-        &[("not-registered", Critical), ("service-dead", Warning)],
-    ),
-    ("a service that runs, and no handler", || served(|h| h.table().entries.clear()), &[("not-registered", Critical)]),
-    ("no systemd to run the service", || unserved(|h| h.0.facts.systemd = false), &[("no-systemd", Warning)]),
-    (
-        "the service's unit in a chroot",
-        || unserved(|h| h.0.facts.confinement = Confinement::Chroot),
-        &[("confined", Warning)],
-    ),
-    (
-        "the service's unit in a container",
-        || unserved(|h| h.0.facts.confinement = Confinement::Container("docker".into())),
-        &[("confined", Warning)],
-    ),
-    (
-        "a service that is masked",
-        || unserved(|h| h.0.service.installed = Installed::Masked),
-        &[("service-masked", Warning)],
-    ),
-    (
-        "a service that was masked and runs still",
-        || served(|h| h.0.service.installed = Installed::Masked),
-        &[("service-masked", Warning)],
-    ),
-    ("no /proc/locks", || served(|h| h.0.service.running = None), &[("service-unknown", Unknown)]),
-    ("nothing told", || served(|h| h.0.service.state = None), &[("service-unknown", Unknown)]),
-    ("nothing of the service can be seen where it is not installed", || with(|h| h.0.service.running = None), &[]),
-    ("three pauses without a look", || telling(|s| s.last_look = NOW - 180), &[]),
-    ("more than that", || telling(|s| s.last_look = NOW - 181), &[("service-stuck", Warning)]),
-    (
-        "two things undone again and again",
-        || {
-            telling(|s| {
-                let backed_off = |subject: &str, until| BackedOff { subject: subject.into(), repairs: 6, until };
-                s.backed_off = vec![backed_off("linux/amd64", NOW + 240), backed_off("host", NOW - 1)];
-            })
-        },
-        &[("service-backed-off", Warning), ("service-backed-off", Warning)],
-    ),
-    (
-        "a configuration that the service does not take",
-        || telling(|s| s.config_error = Some("config.toml:1:1: no".into())),
-        &[("service-config", Warning)],
-    ),
-    (
-        "one that is broken still",
-        || {
-            let mut host = telling(|s| s.config_error = Some("config.toml:1:1: no".into()));
-            host.0.config_error = Some("config.toml:1:1: no".into());
-            host
-        },
-        &[("config-invalid", Critical), ("service-config", Warning)],
-    ),
-];
-
 const IMAGE_ROWS: &[Row] = &[
     ("a good image", Host::image, &[]),
     ("nothing at boot", || image_with(|h| h.0.fragments.clear()), &[("not-persistent", Critical)]),
@@ -753,21 +654,11 @@ const IMAGE_ROWS: &[Row] = &[
     ),
 ];
 
-#[test]
-fn a_thing_that_is_undone_is_told_with_how_often_and_when_it_is_tried_again() {
-    for (subject, repairs, until, told) in [
-        ("linux/amd64", 6, NOW + 240, "(linux/amd64): it mended that 6 times in a row, and tries again in 4 minutes"),
-        ("host", 1, NOW, "(host): it mended that once, and tries again now"),
-    ] {
-        let host = telling(|state| state.backed_off = vec![BackedOff { subject: subject.into(), repairs, until }]);
-        let findings = host.assess().findings;
-        assert!(findings[0].message.ends_with(told), "{}", findings[0].message);
-    }
-}
+const ROWS: [&[Row]; 5] = [HOST_ROWS, TARGET_ROWS, PENDING_ROWS, SERVICE_ROWS, IMAGE_ROWS];
 
 #[test]
 fn every_state_is_found_and_nothing_else_is() {
-    for (state, make, expected) in [HOST_ROWS, TARGET_ROWS, SERVICE_ROWS, IMAGE_ROWS].concat() {
+    for (state, make, expected) in ROWS.concat() {
         let host = make();
         let assessment = host.assess();
         let found: Vec<_> = assessment.findings.iter().map(|f| (f.id, f.severity)).collect();
@@ -787,7 +678,7 @@ fn every_check_has_a_row() {
     let ids = [ids, TARGET_CHECKS.iter().map(|c| c.id).collect()].concat();
     let unique: BTreeSet<_> = ids.iter().copied().collect();
     assert_eq!(unique.len(), ids.len(), "an id stands for one thing");
-    let rows = [HOST_ROWS, TARGET_ROWS, SERVICE_ROWS, IMAGE_ROWS].concat();
+    let rows = ROWS.concat();
     let made: BTreeSet<_> = rows.iter().flat_map(|(_, _, found)| found.iter().map(|(id, _)| *id)).collect();
     assert_eq!(unique.difference(&made).collect::<Vec<_>>(), Vec::<&&str>::new(), "checks without a row");
 }
@@ -796,7 +687,7 @@ fn every_check_has_a_row() {
 /// nothing can be done, nothing is planned.
 #[test]
 fn what_is_found_is_planned() {
-    for (state, make, expected) in [HOST_ROWS, TARGET_ROWS, SERVICE_ROWS, IMAGE_ROWS].concat() {
+    for (state, make, expected) in ROWS.concat() {
         let host = make();
         let assessment = host.assess();
         let advised = |finding: &crate::finding::Finding| finding.advice.contains("`sudo qemu-persist apply`");

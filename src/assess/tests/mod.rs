@@ -6,6 +6,7 @@
 mod findings;
 mod plans;
 mod proofs;
+mod service;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
