@@ -882,7 +882,7 @@ fn what_stops_a_verb_is_told_in_json_too() {
 fn names_that_are_no_text_are_told_in_json_too() {
     let host = sandbox!();
     // What the kernel's table names, what a link leads to, and where a tree is.
-    let odd = r#"odd=$(printf '/opt/qemu-\377')"#;
+    let odd = r"odd=$(printf '/opt/qemu-\377')";
     host.sh(&format!("{odd}; cp {QEMU} \"$odd\"; ln -s \"$odd\" /opt/link; mkdir -p \"$odd.d/usr/bin\""));
     host.sh(&format!("{odd}; cp {QEMU} \"$odd.d/usr/bin/qemu-arm-static\"; mkdir -p /usr/local/bin"));
     host.sh(&format!("{odd}; ln -s \"$odd\" /usr/local/bin/qemu-arm"));
