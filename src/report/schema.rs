@@ -80,7 +80,7 @@ pub(crate) fn configuration(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "required": ["platforms", "enable", "disable", "take_over", "credentials", "proof_max_age", "interpreters",
-            "selftest", "handler"],
+            "selftest", "service", "handler"],
         "properties": {
             "platforms": { "anyOf": [{ "const": "auto" }, list] },
             "enable": list,
@@ -93,6 +93,11 @@ pub(crate) fn configuration(generator: &mut SchemaGenerator) -> Schema {
                 "type": "object",
                 "required": ["runtime", "timeout"],
                 "properties": { "runtime": { "type": "string", "enum": runtimes }, "timeout": duration },
+            },
+            "service": {
+                "type": "object",
+                "required": ["back_off_after"],
+                "properties": { "back_off_after": { "type": "integer", "minimum": 1 } },
             },
             "handler": {
                 "type": "array",
