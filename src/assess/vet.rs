@@ -2,6 +2,7 @@
 //! Vetting: what is wrong with a handler and its interpreter.
 
 use crate::binfmt::rule::Rule;
+use crate::platform::Platform;
 use crate::qemu::{self, Interpreter, Suspicion, Translator, Trust};
 use crate::snapshot::Snapshot;
 use crate::target::Target;
@@ -77,7 +78,10 @@ fn vet_interpreter(snapshot: &Snapshot, target: &Target, interpreter: &Interpret
     match &interpreter.program {
         None => defects.push(Defect::InterpreterWrongMachine("it is no ELF program".to_owned())),
         Some(program) => {
-            if !program.runs_on.is_some_and(|p| native.contains(&p)) {
+            // Whether an image's kernel and CPU run programs of the other half of its family is not
+            // known: such programs are never given a handler, and are no interpreters either.
+            let runs = |p: &Platform| if snapshot.live { native.contains(&p) } else { native.first() == Some(&p) };
+            if !program.runs_on.is_some_and(runs) {
                 let found = program.runs_on.map_or("an unknown platform".to_owned(), ToString::to_string);
                 defects.push(Defect::InterpreterWrongMachine(format!("it is a program for {found}, not for {own}")));
             }

@@ -381,6 +381,25 @@ const TARGET_ROWS: &[Row] = &[
         &[("interpreter-wrong-machine", Critical)],
     ),
     (
+        "for the 32-bit half of the family, which this host runs",
+        || {
+            with(|h| {
+                h.qemu(|i| i.program = Some(Program { runs_on: Some(platform("arm")), loader: None }));
+            })
+        },
+        &[],
+    ),
+    (
+        "for the 32-bit half of the family, which this host does not run",
+        || {
+            with(|h| {
+                h.0.facts.native.retain(|own| own.oci == "arm64");
+                h.qemu(|i| i.program = Some(Program { runs_on: Some(platform("arm")), loader: None }));
+            })
+        },
+        &[("interpreter-wrong-machine", Critical), GONE_AT_BOOT],
+    ),
+    (
         "for another platform",
         || {
             with(|h| {
