@@ -52,6 +52,9 @@ pub struct Outcome {
     pub done: Vec<Step>,
     /// The steps that failed.
     pub failed: Vec<Failed>,
+    /// Why what was registered could not be written down, where it could not.
+    #[serde(skip)]
+    pub unrecorded: Option<String>,
     /// The kernel's table afterwards, where it was read again to confirm what was registered.
     #[serde(skip)]
     pub table: Option<Table>,
@@ -79,8 +82,11 @@ pub enum LockError {
         error: io::Error,
     },
     /// Another run holds it.
-    #[error("another run of qemu-persist has been changing handlers for {0} seconds (lock {1}): is it stuck?")]
-    Held(u64, PathBuf),
+    #[error(
+        "another run of qemu-persist has been changing handlers for {waited} (lock {1}): is it stuck?",
+        waited = humantime::format_duration(*.0)
+    )]
+    Held(Duration, PathBuf),
 }
 
 /// Held while the system is changed; released when dropped.
@@ -118,7 +124,7 @@ impl Lock {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(Self(lock)),
                 Err((again, Errno::EWOULDBLOCK)) if start.elapsed() < patience => file = again,
-                Err((_, Errno::EWOULDBLOCK)) => return Err(LockError::Held(patience.as_secs(), path.to_owned())),
+                Err((_, Errno::EWOULDBLOCK)) => return Err(LockError::Held(patience, root.outside(path))),
                 Err((_, errno)) => return Err(fail(errno.into())),
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -182,11 +188,18 @@ fn explain(action: &Action, error: &io::Error) -> String {
         (Action::Register { .. } | Action::Restore { .. }, Some(Errno::EEXIST)) => "the name is taken",
         (Action::Register { .. } | Action::Restore { .. }, Some(Errno::EINVAL)) => "the kernel does not take this rule",
         (Action::Register { .. } | Action::Restore { .. }, Some(Errno::ENOENT)) => "the interpreter is gone",
-        _ if error.kind() == io::ErrorKind::ReadOnlyFilesystem => "the file system is mounted read-only",
-        _ if error.kind() == io::ErrorKind::StorageFull => "the disk is full",
-        _ => return error.to_string(),
+        _ => return explain_write(error),
     };
     format!("{what} ({error})")
+}
+
+/// What an error of writing a file means.
+fn explain_write(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => format!("the file system is mounted read-only ({error})"),
+        io::ErrorKind::StorageFull => format!("the disk is full ({error})"),
+        _ => error.to_string(),
+    }
 }
 
 struct Run<'a> {
@@ -216,7 +229,8 @@ impl Run<'_> {
     /// Takes back what was announced.
     fn unsay(&self) {
         if self.registrations != self.snapshot.registrations {
-            self.save(&self.snapshot.registrations);
+            // Logged, and all that can be done about it.
+            let _ = self.save(&self.snapshot.registrations);
         }
     }
 
@@ -226,6 +240,7 @@ impl Run<'_> {
     }
 
     fn remember(&mut self) {
+        self.outcome.unrecorded = None;
         if !self.root.is_live() || self.registrations == self.snapshot.registrations {
             return;
         }
@@ -233,13 +248,15 @@ impl Run<'_> {
         if is_empty(&self.registrations) && is_empty(&self.snapshot.registrations) {
             return;
         }
-        self.save(&self.registrations);
+        self.outcome.unrecorded = self.save(&self.registrations).err();
     }
 
-    fn save(&self, registrations: &Registrations) {
-        if let Err(e) = record::save(self.root, record::REGISTRATIONS, registrations) {
+    /// Writes the record, or gives why that could not be done, which is logged.
+    fn save(&self, registrations: &Registrations) -> Result<(), String> {
+        record::save(self.root, record::REGISTRATIONS, registrations).map_err(|e| {
             tracing::warn!("{}: {e}", record::REGISTRATIONS);
-        }
+            explain_write(&e)
+        })
     }
 
     fn enter(&mut self, step: &Step, result: io::Result<()>) {
@@ -349,5 +366,34 @@ impl Run<'_> {
         let seen = self.snapshot.interpreters.get(&rule.interpreter)?.as_ref().ok()?;
         let now = FileIdentity::new(&self.root.metadata(&rule.interpreter).ok()?, None);
         (rule.flags.fix_binary && seen.identity.is_same(&now)).then(|| seen.identity.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_stays_held_is_waited_for_and_then_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::image(dir.path()).unwrap();
+        let held = Lock::take(&root).unwrap();
+        let (start, patience) = (Instant::now(), Duration::from_millis(300));
+        let error = Lock::take_within(&root, patience).unwrap_err();
+        assert!((patience..patience * 10).contains(&start.elapsed()), "{:?}", start.elapsed());
+        let place = dir.path().canonicalize().unwrap();
+        let told = format!("has been changing handlers for 300ms (lock {}): is it stuck?", place.join("").display());
+        assert!(error.to_string().ends_with(&told), "{error}");
+        // One that is let go meanwhile is had at once.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(100));
+                drop(held);
+            });
+            let start = Instant::now();
+            Lock::take_within(&root, Duration::from_secs(60)).unwrap();
+            assert!(start.elapsed() < Duration::from_secs(30));
+        });
+        assert_eq!(humantime::format_duration(PATIENCE).to_string(), "1m");
     }
 }

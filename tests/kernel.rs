@@ -757,6 +757,33 @@ fn a_full_disk_leaves_what_worked() {
 }
 
 #[test]
+fn without_room_for_the_record_it_works_and_that_is_told() {
+    let host = sandbox!();
+    host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf; mkdir -p /run/qemu-persist");
+    host.sh("mount -t tmpfs -o size=4k,mode=755 full /run/qemu-persist; touch /run/qemu-persist/lock");
+    host.sh("cat /usr/bin/qemu-persist > /run/qemu-persist/x 2>/dev/null || true");
+    let report = host.apply(&[], 0);
+    let finding = &report["findings"][0];
+    assert_eq!((&finding["id"], &finding["severity"]), (&"registration-not-recorded".into(), &"warning".into()));
+    let message = finding["message"].as_str().expect("a message");
+    assert!(message.starts_with("/run/qemu-persist/registrations.json: the disk is full (No space left"), "{message}");
+    assert_eq!(host.run_foreign().code, 0);
+    // What is registered is known again by the fragment, so that it can be taken back.
+    assert_eq!(host.status().json["platforms"][0]["handler"]["origin"]["kind"], "ours");
+    host.sh(&format!("echo -1 > {TABLE}/qemu-aarch64"));
+    let told = host.qemu_persist(&["apply"]);
+    assert!(told.code == 0 && told.out.contains("[registration-not-recorded]"), "{told:?}");
+    // As the advice says.
+    host.sh("rm /run/qemu-persist/x");
+    assert_eq!(host.status().json["platforms"][0]["handler"]["interpreter_on_disk"], "unknown");
+    assert_eq!(host.qemu_persist(&["selftest"]).code, 0);
+    assert_eq!(host.status().json["platforms"][0]["handler"]["interpreter_on_disk"], "current");
+    assert_eq!(host.status().ids(), Vec::<&str>::new());
+    assert_eq!(host.qemu_persist(&["remove"]).code, 0);
+    assert_eq!(host.entries(), Vec::<String>::new());
+}
+
+#[test]
 fn what_cannot_be_written_is_told_with_its_path_and_the_systems_error() {
     let host = sandbox!();
     host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf; mkdir -p /etc/binfmt.d");

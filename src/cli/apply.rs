@@ -126,6 +126,7 @@ pub(super) fn perform(root: &Root, wish: &Wish, honour_remove: bool) -> anyhow::
     let snapshot = snapshot.after(root, &did);
     outcome.done.extend(did.done);
     outcome.failed.extend(did.failed);
+    outcome.unrecorded = did.unrecorded;
     let assessment = assess(&snapshot, wish);
     let mut report = Report::done(&outcome, &assessment, &snapshot);
     report.exit_code = code_of(&report, &assessment.findings);

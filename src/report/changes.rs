@@ -10,6 +10,7 @@ use crate::apply::{Failed, Outcome};
 use crate::assess::Assessment;
 use crate::assess::plan::{Action, Left, Manner, Step, Unmet};
 use crate::finding::{Finding, Severity};
+use crate::record;
 use crate::snapshot::Snapshot;
 
 /// What is told of one run.
@@ -99,10 +100,23 @@ impl Report {
             left: assessment.plan.left.clone(),
             unmet: assessment.plan.unmet.iter().map(UnmetReport::from).collect(),
             platforms: platforms.collect(),
-            findings: assessment.findings.clone(),
+            findings: unrecorded(outcome).into_iter().chain(assessment.findings.iter().cloned()).collect(),
             exit_code: 0,
         }
     }
+}
+
+/// That what was registered could not be written down: it works all the same.
+fn unrecorded(outcome: &Outcome) -> Option<Finding> {
+    let why = outcome.unrecorded.as_ref()?;
+    Some(Finding {
+        id: "registration-not-recorded",
+        severity: Severity::Warning,
+        subject: None,
+        message: format!("{}: {why}: what was registered is not known for ours on this boot", record::REGISTRATIONS),
+        advice: "Make room in /run; `sudo qemu-persist selftest` shows which file the kernel holds meanwhile."
+            .to_owned(),
+    })
 }
 
 /// What an action does, as it is told to people.
