@@ -3,13 +3,16 @@
 //!
 //! Adding a check is adding a row here and a row to the tests.
 
+mod boot;
+mod defects;
 mod host;
 mod service;
 mod target;
 
+pub use defects::{describe_defect, why_not_working};
 pub use host::{CHECKS as HOST_CHECKS, HostCheck, capturing};
 pub use service::CHECKS as SERVICE_CHECKS;
-pub use target::{CHECKS as TARGET_CHECKS, TargetCheck, describe_defect, why_not_working};
+pub use target::{CHECKS as TARGET_CHECKS, TargetCheck};
 
 use super::look::Look;
 use super::plan::{Plan, Wish};
