@@ -109,7 +109,8 @@ impl Translator {
 /// and `x86_64-binfmt-P`.
 pub fn target_of(path: &Path) -> Option<&str> {
     let name = path.file_name()?.to_str()?;
-    let target = match name.strip_suffix("-binfmt-P") {
+    let marked = ["-binfmt-P", "-binfmt"].into_iter().find_map(|mark| name.strip_suffix(mark));
+    let target = match marked {
         Some(target) => target.strip_prefix("qemu-").unwrap_or(target),
         None => name.strip_prefix("qemu-")?.trim_end_matches("-static"),
     };
@@ -373,6 +374,7 @@ mod tests {
             ("/usr/bin/qemu-aarch64", Some("aarch64")),
             ("/usr/libexec/qemu-binfmt/arm-binfmt-P", Some("arm")),
             ("/usr/bin/qemu-riscv64-binfmt-P", Some("riscv64")),
+            ("/usr/bin/qemu-arm-binfmt", Some("arm")),
             ("/usr/bin/box64", None),
             ("/usr/bin/qemu-", None),
             ("/", None),

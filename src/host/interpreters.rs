@@ -13,6 +13,7 @@ use super::dpkg::Packages;
 use super::userland::read_head;
 use crate::files::Root;
 use crate::platform::Platform;
+use crate::qemu;
 
 /// Where QEMU's user emulators are.
 const DIRECTORIES: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/usr/libexec/qemu-binfmt"];
@@ -91,18 +92,11 @@ pub struct Interpreter {
     pub version_unknown: Option<String>,
 }
 
-/// The architecture in the name of a QEMU user emulator: of `qemu-arm-static`, `qemu-arm`, or
-/// `arm-binfmt-P`. None for other programs, QEMU's own among them.
+/// The architecture in the name of a QEMU user emulator. None for other programs, QEMU's own among
+/// them.
 fn target(file_name: &str) -> Option<&'static str> {
-    let bare = file_name.strip_prefix("qemu-");
-    let stem = ["-binfmt-P", "-binfmt", "-static"].into_iter().find_map(|s| file_name.strip_suffix(s));
-    let bare = match (bare, stem) {
-        (Some(bare), None) => bare,
-        (Some(_), Some(stem)) => stem.strip_prefix("qemu-")?,
-        (None, Some(stem)) if !file_name.ends_with("-static") => stem,
-        _ => return None,
-    };
-    TARGETS.into_iter().find(|target| *target == bare)
+    let named = qemu::target_of(Path::new(file_name))?;
+    TARGETS.into_iter().find(|target| *target == named)
 }
 
 fn describe(root: &Root, packages: &Packages<'_>, name: &str, path: PathBuf, aliases: Vec<PathBuf>) -> Interpreter {
