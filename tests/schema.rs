@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use jsonschema::Validator;
+use qemu_persist::service::{BackedOff, Repair};
 use sandbox::{QEMU, QEMU_P, TABLE, rule};
 use serde_json::{Value, json};
 
@@ -164,9 +165,19 @@ fn status() {
     look();
     host.qemu_persist(&["selftest", "--runtime", "builtin"]);
     look();
+    let _held = host.serve();
+    look();
+    host.tell_state(|state| {
+        let (subject, action) = (Some("linux/arm64".to_owned()), "register".to_owned());
+        let (handler, why) = ("qemu-aarch64".to_owned(), "no handler is registered".to_owned());
+        state.recent.push(Repair { boot_seconds: 1, unix_time: 1, subject, action, handler, why });
+        state.backed_off.push(BackedOff { subject: "linux/arm64".into(), repairs: 6, until: 1 });
+        (state.config_error, state.selftest_due) = (Some("no".into()), Some(1));
+    });
+    look();
     host.write("/etc/qemu-persist/config.toml", "platform = 1");
     look();
-    assert!(found.len() >= 8, "{found:?}");
+    assert!(found.len() >= 10, "{found:?}");
     let image = tempfile::tempdir().unwrap();
     schema.check_text(&run(&["status", "--json"], Some(image.path())));
     schema.check_text(&host.qemu_persist(&["status", "--json", "--containers"]).out);

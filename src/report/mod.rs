@@ -12,6 +12,8 @@ pub mod schema;
 #[cfg(feature = "client")]
 pub mod selftest;
 #[cfg(feature = "client")]
+mod service;
+#[cfg(feature = "client")]
 pub mod status;
 
 use std::fmt::Write as _;
@@ -262,9 +264,41 @@ pub fn finding(finding: &Finding, screen: &mut Screen) -> io::Result<()> {
     screen.paragraph(&" ".repeat(width), width, &escape(&finding.advice))
 }
 
+/// How far a block's text stands to the right of its beginning.
+#[cfg(feature = "client")]
+const INDENT: usize = 15;
+
+/// Shows one row of a block: its label, and what there is to tell.
+#[cfg(feature = "client")]
+fn row(label: &str, text: &str, screen: &mut Screen) -> io::Result<()> {
+    screen.paragraph(&format!("  {label:<w$}", w = INDENT - 2), INDENT, &escape(text))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    /// What a test writes to and reads again.
+    #[derive(Clone, Default)]
+    pub(super) struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Page {
+        pub(super) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
 
     #[test]
     fn control_characters_are_shown_not_obeyed() {

@@ -8,11 +8,13 @@ use serde::Serialize;
 
 use super::{Screen, Tone, escape, span};
 use crate::assess::Assessment;
+use crate::assess::checks::SERVICE_CHECKS;
 use crate::assess::look::{Currency, Look, Origin, Proven, Standing};
 use crate::binfmt::rule::Flags;
 use crate::finding::{self, Finding, Health};
 use crate::host::Package;
 use crate::selftest::running::{EmulatedContainer, Running};
+use crate::service::Service;
 use crate::snapshot::Snapshot;
 
 /// What `status` tells.
@@ -34,6 +36,10 @@ pub struct Report {
     /// The containers that run under emulation now, where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub containers: Option<Vec<EmulatedContainer>>,
+    /// The service.
+    pub service: Service,
+    /// When all this was seen, in seconds since boot; none for an image.
+    pub boot_seconds: Option<u64>,
     /// What was found.
     pub findings: Vec<Finding>,
 }
@@ -116,6 +122,8 @@ impl Report {
             machine: snapshot.facts.machine.clone(),
             enabled: snapshot.kernel.table().map(|table| table.enabled),
             containers: None,
+            service: snapshot.service.clone(),
+            boot_seconds: snapshot.live.then_some(snapshot.boot_seconds),
             findings: assessment.findings,
         }
     }
@@ -217,7 +225,10 @@ pub fn show(report: &Report, json: bool, screen: &mut Screen) -> io::Result<()> 
     if let Some(containers) = &report.containers {
         show_containers(containers, screen)?;
     }
-    if !report.platforms.is_empty() && !report.findings.is_empty() {
+    let of_service = |finding: &&Finding| SERVICE_CHECKS.iter().any(|check| check.id == finding.id);
+    let health = Health::of(report.findings.iter().filter(of_service));
+    super::service::show(&report.service, report.boot_seconds, health.into(), screen)?;
+    if !report.findings.is_empty() {
         screen.line("")?;
     }
     for finding in &report.findings {
@@ -241,17 +252,12 @@ fn show_containers(containers: &[EmulatedContainer], screen: &mut Screen) -> io:
     Ok(())
 }
 
-const INDENT: usize = 15;
-
 /// `table` is whether the kernel's table could be seen.
 fn show_platform(platform: &PlatformReport, table: bool, screen: &mut Screen) -> io::Result<()> {
     let subject = escape(&platform.subject);
     let word = screen.tint(platform.verdict.into(), platform.verdict.word());
     screen.line(format!("{} {word}", screen.tint(Tone::Strong, &subject)))?;
-    let mut row = |label: &str, text: &str| {
-        let first = format!("  {label:<w$}", w = INDENT - 2);
-        screen.paragraph(&first, INDENT, &escape(text))
-    };
+    let mut row = |label: &str, text: &str| super::row(label, text, screen);
     let boot = platform.at_boot.as_ref().map_or("nothing registers it".to_owned(), |boot| {
         let what = if boot.good { "registered by" } else { "a handler that is no good, by" };
         format!("{what} {}", origin(&boot.origin))

@@ -13,6 +13,15 @@ const CODES: &[Row] = &[
     (1, "not proven", good, &["status"]),
     (
         1,
+        "a dead service",
+        |host| {
+            proven(host);
+            host.install_unit(qemu_persist::service::UNIT);
+        },
+        &["status"],
+    ),
+    (
+        1,
         "a proof that cannot be recorded",
         |host| {
             good(host);

@@ -8,6 +8,8 @@
 #![allow(dead_code, unreachable_pub, reason = "a module of several test programs, each of which uses a part of it")]
 #![allow(clippy::print_stderr, clippy::must_use_candidate, reason = "tests say aloud why they are skipped")]
 
+mod service;
+
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -271,6 +273,7 @@ fn fill(tree: &Path, drop_root: bool) {
     copy(Path::new("/bin/busybox"), tree, "/bin/busybox");
     copy(Path::new(QEMU), tree, QEMU);
     copy(Path::new("/usr/bin/qemu-arm-static"), tree, "/usr/bin/qemu-arm-static");
+    copy(Path::new("/usr/bin/flock"), tree, "/usr/bin/flock");
     let probe = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/selftest/probes/identity.arm64.elf");
     copy(&probe, tree, "/opt/foreign");
     std::fs::set_permissions(tree.join("opt/foreign"), PermissionsExt::from_mode(0o755)).expect("chmod");
