@@ -83,6 +83,7 @@ const COMMANDS: &[(&str, Shown)] = &[
     (r#"{"schema": 1, "error": "...", "exit_code": 78}"#, Text),
     ("qemu-persist apply --json", Elsewhere),
     ("qemu-persist selftest", Elsewhere),
+    ("qemu-persist status --wait", Runs(1, "Verdict: warning")),
     ("qemu-persist config show", Runs(0, "platforms")),
     ("qemu-persist config check", Runs(0, "")),
     ("sudo qemu-persist remove", Runs(0, "that nothing is wanted")),
