@@ -44,6 +44,19 @@ impl Root {
         if path == Path::new("/") {
             return Ok(Self::live());
         }
+        Self::open_image(path)
+    }
+
+    /// The running system's own tree as if it were an image: its files, and nothing of the kernel that
+    /// it runs on, which in a chroot is another system's.
+    ///
+    /// # Errors
+    /// Where `/` cannot be opened.
+    pub fn files_only() -> io::Result<Self> {
+        Self::open_image(PathBuf::from("/"))
+    }
+
+    fn open_image(path: PathBuf) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let image = nix::fcntl::open(&path, flags, Mode::empty())?;
         Ok(Self { path, image: Some(image) })

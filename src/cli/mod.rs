@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod config;
 pub mod host;
+mod package;
 pub mod remove;
 pub mod selftest;
 pub mod status;
@@ -158,6 +159,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     if arguments.get(1).is_some_and(|verb| verb == builtin::VERB) {
         return builtin::inside::run(&arguments[2..]);
     }
+    let mut screen = Screen::stdout();
+    if arguments.get(1).is_some_and(|verb| verb == package::VERB) {
+        let result = package::run(&arguments[2..], &mut screen);
+        return result.and_then(|code| screen.flush().map(|()| code).map_err(Into::into)).unwrap_or_else(|error| {
+            screen.error(&error);
+            error.downcast_ref::<Failure>().map_or(2, Failure::exit_code)
+        });
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(e) => {
@@ -166,7 +175,6 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return if e.use_stderr() { USAGE } else { 0 };
         }
     };
-    let mut screen = Screen::stdout();
     let result = match &cli.verb {
         Verb::Status(args) => status::run(args, &mut screen),
         Verb::Apply(args) => apply::run(args, &mut screen),

@@ -56,12 +56,18 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     if root.is_live() && !nix::unistd::geteuid().is_root() && !assessment.plan.steps.is_empty() {
         return Err(Failure::permission("taking handlers back").into());
     }
-    let _lock = Lock::take(&root)?;
-    let snapshot = take(&root);
-    let outcome = apply(&root, &snapshot, &assess(&snapshot, &wish).plan);
-    let snapshot = take(&root);
-    let mut report = Report::done(&outcome, &assess(&snapshot, &wish), &snapshot);
-    report.exit_code = if report.failed.is_empty() { 0 } else { 2 };
+    let report = perform(&root, &wish)?;
     changes::show(&report, args.json, screen)?;
     Ok(report.exit_code)
+}
+
+/// Takes back what was added, and says what that took.
+pub(super) fn perform(root: &Root, wish: &Wish) -> anyhow::Result<Report> {
+    let _lock = Lock::take(root)?;
+    let snapshot = take(root);
+    let outcome = apply(root, &snapshot, &assess(&snapshot, wish).plan);
+    let snapshot = take(root);
+    let mut report = Report::done(&outcome, &assess(&snapshot, wish), &snapshot);
+    report.exit_code = if report.failed.is_empty() { 0 } else { 2 };
+    Ok(report)
 }

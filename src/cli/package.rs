@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the Debian package's maintainer scripts call, and nobody else.
+//!
+//! They run wherever a package is installed, in the chroot of an image builder as well, and there
+//! the kernel's table is the build host's. So `files` looks at the files alone, as if the tree were
+//! that of an image, and `hand-over` leaves the table alone in a chroot or container.
+
+use std::ffi::OsString;
+
+use super::{Failure, apply, remove};
+use crate::assess::plan::Wish;
+use crate::files::Root;
+use crate::report::Screen;
+use crate::report::changes::{self, Report};
+
+/// The verb; neither help nor completions show it.
+pub(super) const VERB: &str = "maintainer-script";
+
+/// Runs `maintainer-script WHAT` and gives the exit code. Neither gives the word of `remove` nor
+/// takes it back, and after `remove` nothing is written.
+///
+/// - `files`: fragments are written where nothing else registers a wanted platform at boot, and those
+///   that are no longer needed withdrawn.
+/// - `hand-over`: what was added is taken back, and what it replaced given back, so that the
+///   distribution's own rules are all that is left.
+/// - `hand-over-files`: the same for the files alone.
+///
+/// # Errors
+/// A broken configuration, a lock that is held, and those of writing.
+pub(super) fn run(arguments: &[OsString], screen: &mut Screen) -> anyhow::Result<u8> {
+    let what = match arguments {
+        [what] => what.to_str(),
+        _ => None,
+    };
+    let wish = Wish::default();
+    let report = match what {
+        Some("files") => apply::perform(&Root::files_only()?, &wish, true)?,
+        Some("hand-over") => remove::perform(&Root::live(), &wish)?,
+        Some("hand-over-files") => remove::perform(&Root::files_only()?, &wish)?,
+        _ => return Err(Failure::Usage(format!("{VERB} is for the Debian package's own scripts")).into()),
+    };
+    if report.changed || !report.failed.is_empty() {
+        // What it means for this host is told by `status`.
+        let only = Report { findings: Vec::new(), unmet: Vec::new(), platforms: Vec::new(), ..report };
+        changes::show(&only, false, screen)?;
+        return Ok(if only.failed.is_empty() { 0 } else { 2 });
+    }
+    Ok(0)
+}
