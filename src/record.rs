@@ -160,6 +160,11 @@ pub struct Proof {
 /// The proofs file: the last proof of each platform, by its name (`linux/amd64`).
 pub type Proofs = BTreeMap<String, Proof>;
 
+/// Which file a record is now; none where there is none.
+pub fn identity(root: &Root, path: &str) -> Option<FileIdentity> {
+    root.metadata(Path::new(path)).ok().map(|metadata| FileIdentity::new(&metadata, None))
+}
+
 /// Reads a record. None where it is missing, cannot be understood, or could have been written by
 /// anyone but root: such a record is no evidence.
 pub fn load<T: DeserializeOwned>(root: &Root, path: &str) -> Option<T> {

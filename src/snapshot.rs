@@ -14,7 +14,7 @@ use crate::config::{Config, ConfigError};
 use crate::files::Root;
 use crate::host::{self, Facts};
 use crate::qemu::{self, Inspector, Interpreter};
-use crate::record::{self, Proofs, Registrations};
+use crate::record::{self, FileIdentity, Proofs, Registrations};
 use crate::service::Service;
 use crate::target::Target;
 
@@ -76,6 +76,8 @@ pub struct Snapshot {
     pub interpreters: HashMap<PathBuf, Result<Interpreter, String>>,
     /// What this program registered on this boot.
     pub registrations: Registrations,
+    /// The file that they are from, which is replaced by another one when they change.
+    pub registrations_file: Option<FileIdentity>,
     /// The last proof of each platform.
     pub proofs: Proofs,
     /// The service.
@@ -84,6 +86,14 @@ pub struct Snapshot {
     pub removed: bool,
     /// Seconds since this boot.
     pub boot_seconds: u64,
+}
+
+/// What was registered on the boot that `facts` are of, and the file that says so.
+fn registrations(root: &Root, facts: &Facts) -> (Registrations, Option<FileIdentity>) {
+    let file = record::identity(root, record::REGISTRATIONS);
+    let registrations: Registrations = record::load(root, record::REGISTRATIONS).unwrap_or_default();
+    let this_boot = registrations.boot_id == facts.boot_id && root.is_live();
+    (if this_boot { registrations } else { Registrations::default() }, file)
 }
 
 impl Snapshot {
@@ -112,8 +122,7 @@ impl Snapshot {
         let removed = root.exists(Path::new(record::REMOVED));
         let targets = if removed && honour_remove { Vec::new() } else { Target::all(&config, &facts.native) };
         let kernel = if root.is_live() { Kernel::read(&Registry::default()) } else { Kernel::NotAsked };
-        let registrations: Registrations = record::load(root, record::REGISTRATIONS).unwrap_or_default();
-        let this_boot = registrations.boot_id == facts.boot_id && root.is_live();
+        let (registrations, registrations_file) = registrations(root, &facts);
         let (fragments, fragment_errors) = fragment::read_all(root, &facts.etc_below);
         let mut snapshot = Self {
             live: root.is_live(),
@@ -126,7 +135,8 @@ impl Snapshot {
             fragment_errors,
             database: database::read(root),
             interpreters: HashMap::new(),
-            registrations: if this_boot { registrations } else { Registrations::default() },
+            registrations,
+            registrations_file,
             proofs: record::load(root, record::PROOFS).unwrap_or_default(),
             service: Service::read(root, &facts.boot_id),
             removed,
@@ -141,9 +151,10 @@ impl Snapshot {
     /// that were not looked at before. Everything else is as it was.
     #[must_use]
     pub fn with_new_table(mut self, root: &Root) -> Self {
-        let registrations: Registrations = record::load(root, record::REGISTRATIONS).unwrap_or_default();
-        let this_boot = registrations.boot_id == self.facts.boot_id;
-        self.registrations = if this_boot { registrations } else { Registrations::default() };
+        let file = record::identity(root, record::REGISTRATIONS);
+        if file.is_none() || file != self.registrations_file {
+            (self.registrations, self.registrations_file) = registrations(root, &self.facts);
+        }
         self.kernel = Kernel::read(&Registry::default());
         self.boot_seconds = record::boot_seconds();
         let known = std::mem::take(&mut self.interpreters);
@@ -156,8 +167,7 @@ impl Snapshot {
     /// service are as they were.
     #[must_use]
     pub fn after(self, root: &Root, outcome: &Outcome) -> Self {
-        let registrations: Registrations = record::load(root, record::REGISTRATIONS).unwrap_or_default();
-        let this_boot = registrations.boot_id == self.facts.boot_id && root.is_live();
+        let (registrations, registrations_file) = registrations(root, &self.facts);
         let (fragments, fragment_errors) = if outcome.touched_fragments() {
             fragment::read_all(root, &self.facts.etc_below)
         } else {
@@ -171,7 +181,8 @@ impl Snapshot {
             },
             fragments,
             fragment_errors,
-            registrations: if this_boot { registrations } else { Registrations::default() },
+            registrations,
+            registrations_file,
             removed: root.exists(Path::new(record::REMOVED)),
             ..self
         }

@@ -177,6 +177,7 @@ impl Host {
             database: Vec::new(),
             interpreters: candidates(platform("amd64")).map(|path| (path, Err("it does not exist".into()))).into(),
             registrations: crate::record::Registrations { boot_id: BOOT.into(), ..Default::default() },
+            registrations_file: None,
             proofs: std::iter::once(("linux/amd64".to_owned(), proof())).collect(),
             service: Service::default(),
             removed: false,
