@@ -16,6 +16,9 @@ if [ "${QEMU_PERSIST_BENCH:-}" != inside ]; then
         }
     done
     cargo build --release --manifest-path "$here/../Cargo.toml"
+    # As it is packaged.
+    cargo build --release --no-default-features --bin qemu-persistd --manifest-path "$here/../Cargo.toml"
+    cargo bench --no-run --bench service --manifest-path "$here/../Cargo.toml"
     QEMU_PERSIST_BENCH=inside exec unshare --user --map-root-user --mount "$0" "$runs"
 fi
 
@@ -58,6 +61,31 @@ echo "== with nothing to do, and status"
 measure -n 'qemu-persist apply' "$program apply" -n systemd-binfmt /usr/lib/systemd/systemd-binfmt
 "$program" apply > /mnt/again
 measure -n 'qemu-persist apply' "$program apply" -n 'qemu-persist status' "$program status"
+
+echo "== the service"
+foreign=$here/cache/busybox/arm64/bin/busybox
+if [ "$(uname -m)" != x86_64 ] || [ ! -x "$foreign" ]; then
+    echo "skipped: it needs an x86-64 host, and the foreign busybox that tests/run.sh fetches"
+else
+    service() {
+        cargo bench --quiet --offline --manifest-path "$here/../Cargo.toml" --bench service -- \
+            "${program}d" /usr/lib/systemd/systemd-binfmt "$1" "$foreign" aarch64
+    }
+    mkdir -p /etc/qemu-persist/config.toml.d
+    printf '[service]\nback_off_after = 1000000\n' > /etc/qemu-persist/config.toml.d/10-bench.toml
+    service "${flushes:-500}"
+    mv /etc/qemu-persist/config.toml /mnt/all && mv /mnt/rules /mnt/others && mkdir /mnt/rules
+    cp /mnt/others/qemu-aarch64.conf /mnt/rules/
+    mount --bind /mnt/rules /usr/lib/binfmt.d
+    printf 'platforms = ["arm64"]\n' > /etc/qemu-persist/config.toml
+    echo -1 > $table/status
+    "$program" apply > /mnt/again
+    service "${flushes:-500}"
+    umount /usr/lib/binfmt.d
+    mv /mnt/all /etc/qemu-persist/config.toml
+    rm -r /etc/qemu-persist/config.toml.d
+    "$program" apply > /mnt/again
+fi
 
 echo "== programs executed besides qemu-persist itself"
 for verb in apply status; do
