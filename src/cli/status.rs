@@ -36,6 +36,9 @@ pub struct Args {
     #[arg(long, conflicts_with = "root")]
     pub containers: bool,
     /// While a self-test is about to run, wait for what it says, SECONDS at most [300 where not given]
+    ///
+    /// It looks again each second while something is proof-pending, shows what it then sees, and ends with the exit
+    /// code of that.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "300",
         conflicts_with = "root")]
     pub wait: Option<u64>,

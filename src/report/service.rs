@@ -57,9 +57,6 @@ fn rows(state: &State, now: u64, lives: bool) -> Vec<(&'static str, String)> {
     if state.config_error.is_some() {
         rows.push(("config", "that of before, since the new one is broken".to_owned()));
     }
-    if let Some(due) = state.selftest_due {
-        rows.push(("self-test", format!("due for {}", span(now.saturating_sub(due)))));
-    }
     rows
 }
 
@@ -116,7 +113,6 @@ mod tests {
             ],
             backed_off: vec![BackedOff { subject: "linux/386".into(), repairs: 6, until: 7_500 }],
             config_error: Some("no".into()),
-            selftest_due: Some(7_050),
             ..State::default()
         };
         Service { installed: Installed::Yes, selftest_timer: true, running: Some(true), state: Some(state) }
@@ -137,7 +133,6 @@ service running
                registered\\u{1b}
   backed off   linux/386, after 6 in a row: tries again in 5 minutes
   config       that of before, since the new one is broken
-  self-test    due for 2 minutes
 ";
         assert_eq!(shown(&busy(), Some(7_200)), expected);
     }
@@ -148,7 +143,7 @@ service running
         service.running = Some(false);
         let text = shown(&service, Some(7_200));
         assert!(text.starts_with("service not running\n") && text.contains("repairs      5 since boot"), "{text}");
-        for absent in ["started", "backed off", "config", "self-test"] {
+        for absent in ["started", "backed off", "config"] {
             assert!(!text.contains(absent), "{text}");
         }
     }
