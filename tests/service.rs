@@ -204,3 +204,38 @@ fn an_interrupt_ends_waiting_at_once() {
     assert!(code != Some(0) && text.is_empty(), "{code:?} {text}");
     assert!(began.elapsed() < Duration::from_secs(30));
 }
+
+/// Looks again and again until `status` sees exactly one of these, with a time that is ample.
+fn await_ids(host: &Sandbox, ids: &[&[&str]]) {
+    let began = Instant::now();
+    while !ids.contains(&host.status().ids().as_slice()) {
+        assert!(began.elapsed() < Duration::from_secs(30), "{}", host.status().describe());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_service_itself_is_seen_and_waited_for() {
+    let host = sandbox!();
+    proven(&host);
+    let mut service = host.start_service();
+    await_ids(&host, &[&[]]);
+    expect(&host, 0, &[], "service running");
+    assert_eq!(host.status().json["service"]["state"]["repairs"], 0);
+    // While another handler stands in for the one that was proven, and until it has its name again.
+    host.sh(&format!("echo -1 > {TABLE}/qemu-aarch64"));
+    await_ids(&host, &[&["proof-pending"], &[]]);
+    assert_eq!(host.qemu_persist(&["status", "--wait"]).code, 0);
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
+    // A new QEMU: until it is proven as well.
+    host.sh(&format!("cp {QEMU} {QEMU}.new; mv {QEMU}.new {QEMU}"));
+    await_ids(&host, &[&["proof-pending"]]);
+    let mut child = wait(&host, "--wait");
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(child.try_wait().unwrap(), None, "it waits, whatever the service does in between");
+    assert_eq!(host.qemu_persist(&["selftest", "--runtime", "builtin"]).code, 0);
+    assert_eq!(finish(child).0, Some(0));
+    host.sh(&format!("kill {}", host.status().json["service"]["state"]["pid"]));
+    assert!(service.wait().unwrap().success());
+    expect(&host, 1, &["service-dead"], "service not running");
+}

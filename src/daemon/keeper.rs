@@ -345,14 +345,15 @@ impl Keeper {
     fn tell(&mut self, snapshot: &Snapshot, looks: &[Look<'_>], findings: &[Finding], settled: bool) {
         let good = |look: &&Look<'_>| look.works_now() && snapshot.kernel.table().is_some_and(|table| table.enabled);
         self.works = (looks.iter().filter(good).count(), looks.len());
-        if !settled {
-            return;
-        }
+        // At once, so that who waits for the proof does not take the time in between for its absence.
         let unproven =
             |look: &&Look<'_>| matches!(look.proven, Proven::Never | Proven::Void { .. } | Proven::Expired { .. });
         let has_probe = |look: &&Look<'_>| look.target.platform.is_some();
         let due = looks.iter().filter(good).filter(has_probe).any(|look| unproven(&look));
         self.state.selftest_due = due.then(|| self.state.selftest_due.unwrap_or_else(|| now().as_secs()));
+        if !settled {
+            return;
+        }
         for look in looks.iter().filter(good) {
             self.note_void(snapshot, look);
         }

@@ -2,12 +2,13 @@
 //! A service as others see it, without one: its unit, the lock that it holds, and what it tells.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::Child;
 
 use qemu_persist::record::boot_seconds;
 use qemu_persist::service::{LOCK, SELFTEST_TIMER, STATE, State, UNIT};
 
-use super::Sandbox;
+use super::{Sandbox, copy};
 
 /// A lock that is held as a service that lives holds it.
 pub struct Held {
@@ -53,6 +54,14 @@ impl Sandbox {
     pub fn let_go(&self, mut held: Held) {
         self.sh(&format!("kill -9 {}", held.process));
         held.holder.wait().expect("an end");
+    }
+
+    /// Starts the service itself.
+    pub fn start_service(&self) -> Child {
+        let program = Path::new(env!("CARGO_BIN_EXE_qemu-persistd"));
+        copy(program, &self.directory.path().join("root"), "/usr/libexec/qemu-persist/qemu-persistd");
+        self.install_unit(UNIT);
+        self.start("/usr/libexec/qemu-persist/qemu-persistd", &[])
     }
 
     /// A service that is installed, with the timer of the self-test, and runs.

@@ -58,7 +58,7 @@ pub(super) fn selftest_is_due(snapshot: &Snapshot, target: &Target) -> bool {
     let of_this_boot = |proof: &&Proof| proof.boot_id == snapshot.facts.boot_id;
     let last_run = snapshot.proofs.get(&target.subject).filter(of_this_boot).map(|proof| proof.boot_seconds);
     let is_awaited =
-        |due: u64| last_run.is_none_or(|run| run < due) && snapshot.boot_seconds.saturating_sub(due) < PATIENCE;
+        |due: u64| last_run.is_none_or(|run| run <= due) && snapshot.boot_seconds.saturating_sub(due) < PATIENCE;
     let at_boot = is_at_home(snapshot) && snapshot.service.selftest_timer && last_run.is_none();
     told(snapshot).and_then(|state| state.selftest_due).is_some_and(is_awaited) || (at_boot && is_awaited(0))
 }

@@ -90,7 +90,7 @@ pub(super) const PENDING_ROWS: &[Row] = &[
         "a run since it is due that proves nothing",
         || {
             awaited(5, |h| {
-                tested(h, BOOT, NOW - 5, true);
+                tested(h, BOOT, NOW - 4, true);
                 h.qemu(|i| i.identity = identity(12));
                 h.table().entries[0].inode = 8;
             })
