@@ -25,7 +25,7 @@ run() {
 # Tools and packages, where they are missing.
 prepare() {
     install_missing qemu-user-static docker.io podman runc uidmap busybox-static shellcheck lintian man-db bash zsh fish \
-        systemd clang-19 lld-19 binutils gcc g++ libc6-dev dpkg-dev ca-certificates git
+        systemd clang-19 lld-19 binutils gcc g++ libc6-dev dpkg-dev ca-certificates git mmdebstrap
     need_cargo
     if ! { cargo fmt --version && cargo clippy --version; } &>/dev/null; then
         case $(release) in
@@ -64,6 +64,15 @@ check_packages() {
         qemu-aarch64-static -L /usr/aarch64-linux-gnu target/package/qemu-persist --version
 }
 
+# Installs, upgrades and removes the package in small systems of both releases; with --vm=full the other one too.
+check_installation() {
+    local suite deb
+    for deb in target/debian/*.deb; do
+        [[ $deb == *_$(dpkg --print-architecture).deb || ${vm-} == full ]] || continue
+        for suite in bookworm trixie; do tests/package/check.sh "$suite" "$deb"; done
+    done
+}
+
 # All that the runner says and all that tests write (the reasons for what is skipped), without libtest's own words.
 run_tests() {
     cargo nextest run --locked --all-features --no-fail-fast --success-output immediate 2>&1 | grep --line-buffered -vE \
@@ -92,6 +101,7 @@ if [[ -z $quick ]]; then
     run "licences" cargo deny --locked --all-features check bans licenses sources
     run "fuzz targets" tests/fuzz/run.sh 5
     run "packages" check_packages
+    run "installation of the packages" check_installation
 fi
 run "build of the tests" cargo nextest run --locked --all-features --no-run
 current=tests
