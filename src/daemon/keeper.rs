@@ -281,7 +281,9 @@ impl Keeper {
             // The next look says whether it helped.
             self.pending = self.pending.max(missed).max(Change::Table);
             self.remember(&outcome, quiet, time);
-            snapshot.after(&self.root, &outcome)
+            let snapshot = snapshot.after(&self.root, &outcome);
+            self.count_working(&snapshot, &assess(&snapshot, &wish).looks);
+            snapshot
         };
         for subject in self.fights.settle(time, |subject| wanted.contains(subject)) {
             let platform = subject.as_str();
@@ -341,14 +343,18 @@ impl Keeper {
         }
     }
 
+    fn count_working(&mut self, snapshot: &Snapshot, looks: &[Look<'_>]) {
+        self.works = (looks.iter().filter(|look| works(snapshot, look)).count(), looks.len());
+    }
+
     /// Tells what is found and was not before, and what has to be proven again.
     fn tell(&mut self, snapshot: &Snapshot, looks: &[Look<'_>], findings: &[Finding], settled: bool) {
-        let good = |look: &&Look<'_>| look.works_now() && snapshot.kernel.table().is_some_and(|table| table.enabled);
-        self.works = (looks.iter().filter(good).count(), looks.len());
+        self.count_working(snapshot, looks);
         // At once, so that who waits for the proof does not take the time in between for its absence.
         let unproven =
             |look: &&Look<'_>| matches!(look.proven, Proven::Never | Proven::Void { .. } | Proven::Expired { .. });
         let has_probe = |look: &&Look<'_>| look.target.platform.is_some();
+        let good = |look: &&Look<'_>| works(snapshot, look);
         let due = looks.iter().filter(good).filter(has_probe).any(|look| unproven(&look));
         self.state.selftest_due = due.then(|| self.state.selftest_due.unwrap_or_else(|| now().as_secs()));
         if !settled {
@@ -418,6 +424,11 @@ impl Keeper {
 /// The configuration as the service follows it: it never takes over.
 fn tamed(config: Config) -> Config {
     Config { take_over: false, ..config }
+}
+
+/// Whether the programs of a target run now.
+fn works(snapshot: &Snapshot, look: &Look<'_>) -> bool {
+    look.works_now() && snapshot.kernel.table().is_some_and(|table| table.enabled)
 }
 
 /// What a step is about, among the things that are mended.
