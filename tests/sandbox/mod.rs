@@ -187,6 +187,21 @@ impl Sandbox {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("nsenter")
     }
 
+    /// A program that is to be started inside.
+    pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        self.enter(program, arguments)
+    }
+
+    /// Where a path of the inside is outside, mounts of the inside included.
+    pub fn path(&self, inside: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{inside}", self.init))
+    }
+
+    /// A folder outside that lives as long as this does, with the tree in its `root`.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// Runs a shell script inside that has to succeed, and gives what it wrote.
     pub fn sh(&self, script: &str) -> String {
         let ran = self.run("/bin/sh", &["-ec", script]);
@@ -201,11 +216,17 @@ impl Sandbox {
 
     /// Has a program of this machine inside, with what it loads, at the same place.
     pub fn install(&self, program: &str) {
+        self.install_at(program, program);
+    }
+
+    /// Has a program of this machine inside at `place`, with what it loads.
+    pub fn install_at(&self, program: &str, place: &str) {
         let tree = self.directory.path().join("root");
         let program = Path::new(program);
-        for file in libraries(program).into_iter().chain([program.to_owned()]) {
-            copy(&file, &tree, &file.display().to_string());
+        for library in libraries(program) {
+            copy(&library, &tree, &library.display().to_string());
         }
+        copy(program, &tree, place);
     }
 
     /// What `status --json` says inside.
