@@ -23,6 +23,8 @@ struct Fight {
     last: Duration,
     until: Duration,
     backed_off: bool,
+    /// Until when what follows belongs to the last repair.
+    rest: Duration,
 }
 
 /// What is being mended, and how often. Times are given by the caller, since any one moment.
@@ -46,9 +48,16 @@ impl Fights {
         self.0.get(subject).is_none_or(|fight| now >= fight.until)
     }
 
-    /// Whether `subject` was mended a moment ago, of which the rest may follow now.
-    pub(super) fn just_mended(&self, subject: &str, now: Duration) -> bool {
-        self.0.get(subject).is_some_and(|fight| now < fight.last + REST)
+    /// Notes that of the repair of `subject` at `now` the rest is still to come.
+    pub(super) fn leave_rest(&mut self, subject: &str, now: Duration) {
+        if let Some(fight) = self.0.get_mut(subject) {
+            fight.rest = now + REST;
+        }
+    }
+
+    /// Whether what was done for `subject` at `now` is the rest of a repair. There is one.
+    pub(super) fn take_rest(&mut self, subject: &str, now: Duration) -> bool {
+        self.0.get_mut(subject).is_some_and(|fight| now < std::mem::take(&mut fight.rest))
     }
 
     /// Notes a repair of `subject` at `now`. One that failed, and would fail again at once, counts
@@ -137,6 +146,19 @@ mod tests {
         // What was never given up is forgotten without a word.
         fights.count("b", s(0), 10, false);
         assert!(fights.settle(s(10_000), |_| false).is_empty() && fights.0.is_empty());
+    }
+
+    #[test]
+    fn a_repair_has_one_rest_that_follows_soon() {
+        let mut fights = Fights::default();
+        fights.leave_rest("a", s(0));
+        assert!(!fights.take_rest("a", s(0)), "nothing was repaired");
+        fights.count("a", s(1), 10, false);
+        assert!(!fights.take_rest("a", s(1)));
+        fights.leave_rest("a", s(1));
+        assert!(fights.take_rest("a", s(2)) && !fights.take_rest("a", s(2)));
+        fights.leave_rest("a", s(3));
+        assert!(!fights.take_rest("a", s(60)));
     }
 
     #[test]

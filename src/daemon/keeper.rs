@@ -328,11 +328,15 @@ impl Keeper {
         let done: BTreeSet<_> = outcome.done.iter().map(subject_of).collect();
         for subject in done.union(&failed) {
             // The name is taken a second after a stand-in was registered: one repair, not two.
-            if quiet && !failed.contains(subject) && self.fights.just_mended(subject, time) {
+            if quiet && !failed.contains(subject) && self.fights.take_rest(subject, time) {
                 continue;
             }
             let limit = self.config.back_off_after;
-            if self.fights.count(subject, time, limit, failed.contains(subject)) {
+            let backs_off = self.fights.count(subject, time, limit, failed.contains(subject));
+            if !quiet {
+                self.fights.leave_rest(subject, time);
+            }
+            if backs_off {
                 let platform = subject.as_str();
                 tracing::warn!(
                     message_id = messages::BACKED_OFF,
