@@ -18,7 +18,7 @@ if [ "${QEMU_PERSIST_BENCH:-}" != inside ]; then
     cargo build --release --manifest-path "$here/../Cargo.toml"
     # As it is packaged.
     cargo build --release --no-default-features --bin qemu-persistd --manifest-path "$here/../Cargo.toml"
-    cargo bench --no-run --bench service --manifest-path "$here/../Cargo.toml"
+    cargo bench --no-run --bench latency --manifest-path "$here/../Cargo.toml"
     QEMU_PERSIST_BENCH=inside exec unshare --user --map-root-user --mount "$0" "$runs"
 fi
 
@@ -68,7 +68,7 @@ if [ "$(uname -m)" != x86_64 ] || [ ! -x "$foreign" ]; then
     echo "skipped: it needs an x86-64 host, and the foreign busybox that tests/run.sh fetches"
 else
     service() {
-        cargo bench --quiet --offline --manifest-path "$here/../Cargo.toml" --bench service -- \
+        cargo bench --quiet --offline --manifest-path "$here/../Cargo.toml" --bench latency -- \
             "${program}d" /usr/lib/systemd/systemd-binfmt "$1" "$foreign" aarch64
     }
     mkdir -p /etc/qemu-persist/config.toml.d
