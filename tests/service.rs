@@ -80,7 +80,7 @@ fn what_it_tells_is_told_and_judged() {
     let text = host.qemu_persist(&["status"]).out;
     for told in [
         "  started      2 hours ago, version 0.1.0\n",
-        "  repairs      1 since boot\n",
+        "  repairs      1 change since boot\n",
         "ago: registered qemu-aarch64 for linux/arm64, because",
         "  backed off   linux/arm64, after 6 in a row: tries again in 16 minutes\n",
     ] {

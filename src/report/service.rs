@@ -5,6 +5,7 @@ use std::io;
 
 use super::status::ago;
 use super::{Screen, Tone, span};
+use crate::assess::plan::stood_in_for;
 use crate::service::{BackedOff, Installed, Repair, Service, State};
 
 /// How many of the last changes are shown.
@@ -43,9 +44,15 @@ fn rows(state: &State, now: u64, lives: bool) -> Vec<(&'static str, String)> {
         rows.push(("started", format!("{}, version {}", since(state.started), state.version)));
     }
     rows.push(("last look", since(state.last_look)));
-    let repairs = if state.repairs == 0 { "none".to_owned() } else { state.repairs.to_string() };
-    rows.push(("repairs", format!("{repairs} since boot")));
-    rows.extend(state.recent.iter().rev().take(SHOWN).map(|repair| ("", tell(repair, now))));
+    let changes = match state.repairs {
+        0 => "none".to_owned(),
+        1 => "1 change".to_owned(),
+        many => format!("{many} changes"),
+    };
+    rows.push(("repairs", format!("{changes} since boot")));
+    // That a stand-in goes again explains nothing.
+    let explains = |repair: &&Repair| repair.action != "retire" || stood_in_for(&repair.handler).is_none();
+    rows.extend(state.recent.iter().rev().filter(explains).take(SHOWN).map(|repair| ("", tell(repair, now))));
     // What a dead service was about to do, nobody does.
     if !lives {
         return rows;
@@ -110,6 +117,7 @@ mod tests {
                 repair(20, None, "enable_all", ""),
                 repair(30, Some("linux/amd64"), "register", "qemu-x86_64"),
                 repair(7_000, Some("linux/amd64"), "unheard_of", "qemu-x86_64"),
+                repair(7_001, Some("linux/amd64"), "retire", "persist-x86_64"),
             ],
             backed_off: vec![BackedOff { subject: "linux/386".into(), repairs: 6, until: 7_500 }],
             config_error: Some("no".into()),
@@ -124,7 +132,7 @@ mod tests {
 service running
   started      1 hour ago, version 0.1.0
   last look    5 seconds ago
-  repairs      5 since boot
+  repairs      5 changes since boot
                3 minutes ago: unheard_of qemu-x86_64 for linux/amd64, because no
                handler is registered\\u{1b}
                1 hour ago: registered qemu-x86_64 for linux/amd64, because no
@@ -142,7 +150,10 @@ service running
         let mut service = busy();
         service.running = Some(false);
         let text = shown(&service, Some(7_200));
-        assert!(text.starts_with("service not running\n") && text.contains("repairs      5 since boot"), "{text}");
+        assert!(
+            text.starts_with("service not running\n") && text.contains("repairs      5 changes since boot"),
+            "{text}"
+        );
         for absent in ["started", "backed off", "config"] {
             assert!(!text.contains(absent), "{text}");
         }
