@@ -43,6 +43,9 @@ pub struct Failed {
     pub step: Step,
     /// Why not.
     pub error: String,
+    /// Whether that is because somebody else changed the same at that moment: it may not fail again.
+    #[serde(skip)]
+    pub lost_race: bool,
 }
 
 /// What a run did.
@@ -165,7 +168,7 @@ pub fn apply_if(root: &Root, snapshot: &Snapshot, plan: &Plan, undisturbed: impl
     for step in &run.outcome.done {
         messages::changed(step, snapshot);
     }
-    for Failed { step, error } in &run.outcome.failed {
+    for Failed { step, error, .. } in &run.outcome.failed {
         messages::failed(step, error, snapshot);
     }
     run.outcome
@@ -199,6 +202,18 @@ fn explain_write(error: &io::Error) -> String {
         io::ErrorKind::ReadOnlyFilesystem => format!("the file system is mounted read-only ({error})"),
         io::ErrorKind::StorageFull => format!("the disk is full ({error})"),
         _ => error.to_string(),
+    }
+}
+
+/// Whether an error says that the name was taken, or the entry removed or exchanged, meanwhile.
+fn is_lost_race(action: &Action, error: &io::Error) -> bool {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EEXIST) => true,
+        // Registering says so where there is no interpreter.
+        Some(Errno::ENOENT) => matches!(action, Action::Enable { .. } | Action::DisableCapturing { .. }),
+        // What reading back found.
+        None => error.kind() == io::ErrorKind::Other,
+        Some(_) => false,
     }
 }
 
@@ -263,7 +278,8 @@ impl Run<'_> {
         match result {
             Ok(()) => self.outcome.done.push(step.clone()),
             Err(e) => {
-                let failed = Failed { step: step.clone(), error: explain(&step.action, &e) };
+                let (error, lost_race) = (explain(&step.action, &e), is_lost_race(&step.action, &e));
+                let failed = Failed { step: step.clone(), error, lost_race };
                 self.outcome.failed.push(failed);
             }
         }

@@ -324,8 +324,11 @@ impl Keeper {
         }
         let surplus = self.state.recent.len().saturating_sub(RECENT);
         self.state.recent.drain(..surplus);
-        let failed: BTreeSet<_> = outcome.failed.iter().map(|failed| subject_of(&failed.step)).collect();
-        let done: BTreeSet<_> = outcome.done.iter().map(subject_of).collect();
+        // To have lost a race is no reason to wait: the next look sees what is to be done now.
+        let (lost, failed): (Vec<_>, Vec<_>) = outcome.failed.iter().partition(|failed| failed.lost_race);
+        let failed: BTreeSet<_> = failed.into_iter().map(|failed| subject_of(&failed.step)).collect();
+        let done = outcome.done.iter().chain(lost.into_iter().map(|failed| &failed.step));
+        let done: BTreeSet<_> = done.map(subject_of).collect();
         for subject in done.union(&failed) {
             // The name is taken a second after a stand-in was registered: one repair, not two.
             if quiet && !failed.contains(subject) && self.fights.take_rest(subject, time) {
