@@ -269,7 +269,8 @@ impl Keeper {
         due.steps.retain(|step| is_emergency(step) || self.fights.permits(&subject_of(step), time));
         let snapshot = if due.steps.is_empty() {
             let (looks, findings) = (&assessment.looks, &assessment.findings);
-            self.tell(&snapshot, looks, findings, quiet && wanted.is_empty());
+            // What is wanted and not due is backed off from, and stays as it is for now.
+            self.tell(&snapshot, looks, findings, quiet);
             snapshot
         } else {
             let watches = &self.watches;
