@@ -69,6 +69,8 @@ pub(super) struct Keeper {
     fights: Fights,
     /// What of the outside changed and has not been looked at.
     pending: Change,
+    /// When not only the table was last looked at.
+    looked_at_all: Instant,
     /// When anybody last wrote where this service watches.
     disturbed: Instant,
     next: Instant,
@@ -119,6 +121,7 @@ impl Keeper {
             watches,
             fights: Fights::default(),
             pending: Change::All,
+            looked_at_all: Instant::now(),
             disturbed: Instant::now(),
             next: Instant::now(),
             every,
@@ -200,8 +203,12 @@ impl Keeper {
         if self.pending != Change::None {
             self.disturbed = Instant::now();
         }
-        let due = now().as_secs() >= self.state.last_look.saturating_add(self.state.look_every);
-        let all = self.pending == Change::All || (timer && due);
+        // However often the table alone is looked at.
+        let due = timer && self.looked_at_all.elapsed() >= self.every;
+        let all = self.pending == Change::All || due;
+        if all {
+            self.looked_at_all = Instant::now();
+        }
         let snapshot = self.take(all)?;
         self.pending = Change::None;
         let snapshot = self.mend(snapshot);
@@ -296,7 +303,7 @@ impl Keeper {
 
     fn plan_next(&mut self, quiet: bool, time: Duration) {
         let now = Instant::now();
-        let mut next = now + self.every;
+        let mut next = self.looked_at_all + self.every;
         if !quiet {
             next = next.min(self.disturbed + QUIET);
         }
