@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The keeper: what the service knows, and what it does at each look.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -78,7 +78,7 @@ pub(super) struct Keeper {
     state: State,
     saved: State,
     told: BTreeSet<(&'static str, Option<String>, String)>,
-    noted: BTreeSet<(String, u64)>,
+    noted: BTreeMap<String, u64>,
     works: (usize, usize),
     _alive: Flock<std::fs::File>,
 }
@@ -134,7 +134,7 @@ impl Keeper {
             },
             saved: State::default(),
             told: BTreeSet::new(),
-            noted: BTreeSet::new(),
+            noted: BTreeMap::new(),
             works: (0, 0),
             _alive: alive,
         };
@@ -401,8 +401,8 @@ impl Keeper {
     fn note_void(&mut self, snapshot: &Snapshot, look: &Look<'_>) {
         let Proven::Void { reason } = &look.proven else { return };
         let (Some(proof), Some(winner)) = (snapshot.proofs.get(&look.target.subject), &look.winner) else { return };
-        let key = (look.target.subject.clone(), winner.entry.inode);
-        if proof.boot_id != snapshot.facts.boot_id || !self.noted.insert(key) {
+        let (subject, inode) = (look.target.subject.clone(), winner.entry.inode);
+        if proof.boot_id != snapshot.facts.boot_id || self.noted.insert(subject, inode) == Some(inode) {
             return;
         }
         let note = format!("{}: {reason}\n", look.target.subject);
