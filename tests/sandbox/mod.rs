@@ -294,7 +294,6 @@ fn fill(tree: &Path, drop_root: bool) {
     copy(Path::new("/bin/busybox"), tree, "/bin/busybox");
     copy(Path::new(QEMU), tree, QEMU);
     copy(Path::new("/usr/bin/qemu-arm-static"), tree, "/usr/bin/qemu-arm-static");
-    copy(Path::new("/usr/bin/flock"), tree, "/usr/bin/flock");
     let probe = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/selftest/probes/identity.arm64.elf");
     copy(&probe, tree, "/opt/foreign");
     std::fs::set_permissions(tree.join("opt/foreign"), PermissionsExt::from_mode(0o755)).expect("chmod");

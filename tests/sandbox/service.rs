@@ -2,13 +2,12 @@
 //! A service as others see it, without one: its unit, the lock that it holds, and what it tells.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
 use std::process::Child;
 
 use qemu_persist::record::boot_seconds;
 use qemu_persist::service::{LOCK, SELFTEST_TIMER, STATE, State, UNIT};
 
-use super::{Sandbox, copy};
+use super::Sandbox;
 
 /// A lock that is held as a service that lives holds it.
 pub struct Held {
@@ -41,6 +40,7 @@ impl Sandbox {
 
     /// Takes the lock.
     pub fn hold_lock(&self) -> Held {
+        self.install("/usr/bin/flock");
         self.sh("mkdir -p /run/qemu-persist");
         let arguments = ["--no-fork", "--exclusive", LOCK, "/bin/sh", "-c", "echo $$; exec sleep 1000"];
         let mut holder = self.start("/usr/bin/flock", &arguments);
@@ -58,8 +58,7 @@ impl Sandbox {
 
     /// Starts the service itself.
     pub fn start_service(&self) -> Child {
-        let program = Path::new(env!("CARGO_BIN_EXE_qemu-persistd"));
-        copy(program, &self.directory.path().join("root"), "/usr/libexec/qemu-persist/qemu-persistd");
+        self.install_at(env!("CARGO_BIN_EXE_qemu-persistd"), "/usr/libexec/qemu-persist/qemu-persistd");
         self.install_unit(UNIT);
         self.start("/usr/libexec/qemu-persist/qemu-persistd", &[])
     }
