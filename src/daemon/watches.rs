@@ -83,10 +83,10 @@ impl Watches {
     }
 
     /// Watches the directories that `snapshot` was made from, and no others; without one, those
-    /// that are known before anything is looked at. Gives whether there are any new ones.
+    /// that are known before anything is looked at. Gives whether there are any new ones; one that
+    /// was made again under an old name is new.
     pub(super) fn watch_files(&mut self, snapshot: Option<&Snapshot>) -> bool {
         let flags = OF_FILES | AddWatchFlags::IN_ONLYDIR;
-        let before: BTreeSet<_> = self.directories.values().map(|(path, _)| path.clone()).collect();
         let mut now = HashMap::new();
         for (path, names) in wanted(snapshot) {
             if let Ok(descriptor) = self.queue.add_watch(&path, flags) {
@@ -100,8 +100,10 @@ impl Watches {
             // It may be gone by itself.
             let _ = self.queue.rm_watch(*descriptor);
         }
+        // The kernel gives the number of a watch that is there to no other (inotify(7)).
+        let new = now.keys().any(|descriptor| !self.directories.contains_key(descriptor));
         self.directories = now;
-        self.directories.values().any(|(path, _)| !before.contains(path))
+        new
     }
 
     /// What becomes readable when something changes.
