@@ -94,7 +94,7 @@ fn run() -> Result<(), Stop> {
                 continue;
             }
             Event::Changes => match keeper.changes() {
-                Change::None => continue,
+                Change::None if Instant::now() < keeper.next_look() => continue,
                 change => change,
             },
             Event::Time => Change::None,
