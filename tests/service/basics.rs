@@ -6,7 +6,6 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::daemon::{Daemon, NAME, PATIENCE, Shell, wait_for};
-use crate::sandbox;
 use crate::sandbox::{QEMU, Sandbox, TABLE};
 
 fn config(host: &Sandbox, text: &str) {
@@ -15,10 +14,8 @@ fn config(host: &Sandbox, text: &str) {
     host.sh("mv /etc/qemu-persist/new /etc/qemu-persist/config.toml");
 }
 
-#[test]
-fn it_is_ready_when_programs_run() {
-    let host = sandbox!();
-    let mut daemon = Daemon::start(&host);
+fn it_is_ready_when_programs_run(host: &Sandbox) {
+    let mut daemon = Daemon::start(host);
     assert_eq!(host.run_foreign().code, 0, "{}", daemon.log());
     let status = daemon.expect("STATUS=");
     assert!(status.contains("STATUS=1 of 1 handlers work; "), "{status}");
@@ -33,33 +30,27 @@ fn it_is_ready_when_programs_run() {
     assert_eq!(host.run_foreign().code, 0, "handlers stay");
 }
 
-#[test]
-fn it_is_ready_though_nothing_can_be_mended() {
-    let host = sandbox!();
+fn it_is_ready_though_nothing_can_be_mended(host: &Sandbox) {
     host.sh(&format!("rm {QEMU}"));
-    let mut daemon = Daemon::start(&host);
+    let mut daemon = Daemon::start(host);
     let status = daemon.expect("STATUS=");
     assert!(status.contains("STATUS=0 of 1 handlers work; nothing mended since boot"), "{status}");
     wait_for("a finding", PATIENCE, || if daemon.log().contains("no-qemu") { Ok(()) } else { Err(daemon.log()) });
     assert!(daemon.runs());
 }
 
-#[test]
-fn it_pings_the_watchdog() {
-    let host = sandbox!();
-    let mut daemon = Daemon::spawn(&host, &[("WATCHDOG_USEC", "600000")]);
+fn it_pings_the_watchdog(host: &Sandbox) {
+    let mut daemon = Daemon::spawn(host, &[("WATCHDOG_USEC", "600000")]);
     daemon.expect_more("WATCHDOG=1", 4);
     assert_eq!(daemon.state().look_every, 0);
     drop(daemon);
-    let mut daemon = Daemon::start(&host);
+    let mut daemon = Daemon::start(host);
     std::thread::sleep(Duration::from_millis(1500));
     assert!(daemon.runs() && daemon.state().look_every == 300);
 }
 
-#[test]
-fn it_takes_a_new_configuration_and_keeps_the_old_one_from_a_broken_one() {
-    let host = sandbox!();
-    let mut daemon = Daemon::start(&host);
+fn it_takes_a_new_configuration_and_keeps_the_old_one_from_a_broken_one(host: &Sandbox) {
+    let mut daemon = Daemon::start(host);
     daemon.signal(Signal::SIGHUP);
     let message = daemon.expect("RELOADING=1");
     let stamp = message.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).expect("a stamp");
@@ -67,7 +58,7 @@ fn it_takes_a_new_configuration_and_keeps_the_old_one_from_a_broken_one() {
     daemon.expect_more("READY=1", 1);
     wait_for("its own name", PATIENCE, || if host.entries() == [NAME] { Ok(()) } else { Err(daemon.log()) });
 
-    config(&host, "platforms = [\"linux/arm64\", \"linux/nonsense\"]\n");
+    config(host, "platforms = [\"linux/arm64\", \"linux/nonsense\"]\n");
     daemon.signal(Signal::SIGHUP);
     daemon.expect_more("READY=1", 2);
     let error = daemon.state().config_error.expect("an error");
@@ -81,7 +72,7 @@ fn it_takes_a_new_configuration_and_keeps_the_old_one_from_a_broken_one() {
         ran => Err(ran.err),
     });
 
-    config(&host, "platforms = [\"linux/arm64\", \"linux/arm\"]\n");
+    config(host, "platforms = [\"linux/arm64\", \"linux/arm\"]\n");
     // No signal: the files are watched.
     wait_for("both handlers", PATIENCE, || match &host.entries()[..] {
         [one, other] if one == NAME && other == "qemu-arm" => Ok(()),
@@ -93,11 +84,9 @@ fn it_takes_a_new_configuration_and_keeps_the_old_one_from_a_broken_one() {
     assert!(daemon.told().last().unwrap().contains("2 of 2 handlers work"), "{:?}", daemon.told());
 }
 
-#[test]
-fn it_does_not_start_with_a_broken_configuration_twice_or_without_a_table() {
-    let host = sandbox!();
-    let mut daemon = Daemon::start(&host);
-    let mut second = Daemon::spawn(&host, &[]);
+fn it_does_not_start_with_a_broken_configuration_twice_or_without_a_table(host: &Sandbox) {
+    let mut daemon = Daemon::start(host);
+    let mut second = Daemon::spawn(host, &[]);
     assert_eq!(second.ended(), 1);
     assert!(second.log().contains("another qemu-persistd holds /run/qemu-persist/service.lock"), "{}", second.log());
     assert_eq!(second.count_told("READY=1"), 0);
@@ -105,15 +94,15 @@ fn it_does_not_start_with_a_broken_configuration_twice_or_without_a_table() {
     daemon.signal(Signal::SIGINT);
     assert_eq!(daemon.ended(), 0);
 
-    config(&host, "platforms = 7\n");
-    let mut broken = Daemon::spawn(&host, &[]);
+    config(host, "platforms = 7\n");
+    let mut broken = Daemon::spawn(host, &[]);
     assert_eq!(broken.ended(), 78);
     assert_eq!(broken.count_told("READY=1"), 0);
     assert!(broken.log().contains("/etc/qemu-persist/config.toml"), "{}", broken.log());
 
-    config(&host, "");
+    config(host, "");
     host.sh(&format!("umount {TABLE}"));
-    let mut unmounted = Daemon::spawn(&host, &[]);
+    let mut unmounted = Daemon::spawn(host, &[]);
     assert_eq!(unmounted.ended(), 1);
     let log = unmounted.log();
     assert!(
@@ -122,18 +111,18 @@ fn it_does_not_start_with_a_broken_configuration_twice_or_without_a_table() {
     );
 }
 
-#[test]
-fn it_ends_with_an_error_when_the_table_goes_away_and_begins_anew_when_it_is_back() {
-    let host = sandbox!();
-    let mut shell = Shell::new(&host);
-    let mut daemon = Daemon::start(&host);
+fn it_ends_with_an_error_when_the_table_goes_away_and_begins_anew_when_it_is_back(host: &Sandbox) {
+    let mut shell = Shell::new(host);
+    let mut daemon = Daemon::start(host);
     shell.run(&format!("umount {TABLE}"));
     assert_eq!(daemon.ended(), 1);
     assert_eq!(daemon.count_told("STOPPING=1"), 0);
     shell.run(&format!("mount -t binfmt_misc binfmt_misc {TABLE}"));
     assert_ne!(host.run_foreign().code, 0);
-    let _daemon = Daemon::start(&host);
+    let _daemon = Daemon::start(host);
     assert_eq!(host.run_foreign().code, 0);
     // Gone and back before anybody could look: it goes on.
     shell.run(&format!("umount {TABLE} && mount -t binfmt_misc binfmt_misc {TABLE}"));
 }
+
+together! { systemd_and_administrators_see: it_is_ready_when_programs_run, it_is_ready_though_nothing_can_be_mended, it_pings_the_watchdog, it_takes_a_new_configuration_and_keeps_the_old_one_from_a_broken_one, it_does_not_start_with_a_broken_configuration_twice_or_without_a_table, it_ends_with_an_error_when_the_table_goes_away_and_begins_anew_when_it_is_back }

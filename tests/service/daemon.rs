@@ -105,11 +105,13 @@ pub(crate) struct Daemon<'h> {
 }
 
 impl<'h> Daemon<'h> {
+    /// Has it in `host`.
+    pub(crate) fn install(host: &Sandbox) {
+        host.install_at(env!("CARGO_BIN_EXE_qemu-persistd"), PROGRAM);
+    }
+
     /// Starts it, as systemd would, with more in its environment, and waits for nothing.
     pub(crate) fn spawn(host: &'h Sandbox, environment: &[(&str, &str)]) -> Self {
-        if !host.path(PROGRAM).exists() {
-            host.install_at(env!("CARGO_BIN_EXE_qemu-persistd"), PROGRAM);
-        }
         let systemd = Mailbox::new(host);
         let log = host.directory().join("log");
         let stderr = OpenOptions::new().create(true).append(true).open(&log).unwrap();

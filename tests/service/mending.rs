@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::daemon::{Daemon, FRAGMENT, Intended, NAME, PATIENCE, STAND_IN, Shell, Shown, table, wait_for};
-use crate::sandbox;
-use crate::sandbox::{QEMU, Sandbox, TABLE, rule};
+use crate::sandbox::{QEMU, QEMU_P, Sandbox, TABLE, rule};
+use crate::together;
 
 /// A host on which the handler and its fragment are ours, with the service running.
 fn kept(host: &Sandbox) -> (Daemon<'_>, Intended) {
@@ -18,7 +18,7 @@ fn kept(host: &Sandbox) -> (Daemon<'_>, Intended) {
 }
 
 /// Waits for the state that the service comes to.
-fn settled(host: &Sandbox) -> Intended {
+pub(crate) fn settled(host: &Sandbox) -> Intended {
     wait_for("its own name and a fragment", PATIENCE, || {
         let now = Intended::now(host)?;
         if host.path(FRAGMENT).exists() { Ok(now) } else { Err("no fragment".into()) }
@@ -26,21 +26,20 @@ fn settled(host: &Sandbox) -> Intended {
 }
 
 /// Breaks something, and waits until all is as it was.
-fn check(break_it: impl Fn(&Sandbox, &mut Shell)) {
-    let host = sandbox!();
-    let mut shell = Shell::new(&host);
-    let (mut daemon, intended) = kept(&host);
+fn check(host: &Sandbox, break_it: impl Fn(&Sandbox, &mut Shell)) {
+    let mut shell = Shell::new(host);
+    let (mut daemon, intended) = kept(host);
     for round in 0..2 {
-        let before = table(&host).unwrap();
-        break_it(&host, &mut shell);
+        let before = table(host).unwrap();
+        break_it(host, &mut shell);
         wait_for("something else", PATIENCE, || {
             let changed = daemon.state().repairs;
-            let known = table(&host)?;
+            let known = table(host)?;
             let same = known.iter().map(|e| (&e.name, e.inode)).eq(before.iter().map(|e| (&e.name, e.inode)));
             // What only a file shows is seen in the log.
-            if same && intended.is_so(&host).is_err() { Err(format!("{changed}: {known:?}")) } else { Ok(()) }
+            if same && intended.is_so(host).is_err() { Err(format!("{changed}: {known:?}")) } else { Ok(()) }
         });
-        intended.wait(&format!("round {round}"), &host);
+        intended.wait(&format!("round {round}"), host);
     }
     assert!(daemon.runs());
     assert!(!daemon.log().contains("error: could not"), "{}", daemon.log());
@@ -48,10 +47,14 @@ fn check(break_it: impl Fn(&Sandbox, &mut Shell)) {
 
 macro_rules! mended {
     ($($name:ident: $break_it:expr;)*) => {
-        $(#[test]
-        fn $name() {
-            check($break_it);
+        $(fn $name(host: &Sandbox) {
+            check(host, $break_it);
         })*
+
+        #[test]
+        fn what_is_broken_is_mended() {
+            together(&[$((stringify!($name), $name),)*]);
+        }
     };
 }
 
@@ -81,49 +84,45 @@ mended! {
 }
 
 /// The programs of this machine.
-fn captor() -> String {
+pub(crate) fn captor() -> String {
     let own = if cfg!(target_arch = "aarch64") { r"\xb7" } else { r"\x3e" };
     rule("captor", QEMU, "F").replace(r"\xb7", own)
 }
 
-#[test]
-fn a_handler_that_captures_the_hosts_own_programs_is_disabled_at_once() {
-    let host = sandbox!();
-    let mut shell = Shell::new(&host);
-    let (mut daemon, intended) = kept(&host);
+fn a_handler_that_captures_the_hosts_own_programs_is_disabled_at_once(host: &Sandbox) {
+    let mut shell = Shell::new(host);
+    let (mut daemon, intended) = kept(host);
     for _ in 0..5 {
         let start = Instant::now();
         shell.register(&captor());
         wait_for("it is disabled", PATIENCE, || {
-            let entry = table(&host)?.into_iter().find(|entry| entry.name == "captor").ok_or("gone")?;
+            let entry = table(host)?.into_iter().find(|entry| entry.name == "captor").ok_or("gone")?;
             if entry.text.starts_with("disabled") { Ok(()) } else { Err(entry.text) }
         });
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
         // Programs start again.
         host.sh(&format!("echo -1 > {TABLE}/captor"));
-        intended.wait("as before", &host);
+        intended.wait("as before", host);
     }
     assert!(daemon.runs());
     let log = daemon.log();
     assert_eq!(log.matches("error: EMERGENCY: the handler captor captured").count(), 5, "{log}");
 }
 
-#[test]
-fn a_stand_in_comes_at_once_and_the_usual_name_when_nobody_else_writes() {
-    let host = sandbox!();
-    let (_daemon, intended) = kept(&host);
-    let mut shell = Shell::new(&host);
+fn a_stand_in_comes_at_once_and_the_usual_name_when_nobody_else_writes(host: &Sandbox) {
+    let (_daemon, intended) = kept(host);
+    let mut shell = Shell::new(host);
     for _ in 0..3 {
         shell.run(&format!("echo -1 > {TABLE}/status"));
         let flushed = Instant::now();
-        wait_for("a stand-in", PATIENCE, || match &table(&host)?[..] {
+        wait_for("a stand-in", PATIENCE, || match &table(host)?[..] {
             [Shown { name, .. }] if name == STAND_IN => Ok(()),
             other => Err(format!("{other:?}")),
         });
         let stood_in = flushed.elapsed();
         assert!(stood_in < Duration::from_millis(900), "{stood_in:?}");
         assert_eq!(host.run_foreign().code, 0);
-        intended.wait("the usual name", &host);
+        intended.wait("the usual name", host);
         let usual = flushed.elapsed();
         assert!(usual > Duration::from_millis(950), "{usual:?}");
     }
@@ -131,10 +130,10 @@ fn a_stand_in_comes_at_once_and_the_usual_name_when_nobody_else_writes() {
     shell.run(&format!("echo -1 > {TABLE}/status"));
     for _ in 0..8 {
         shell.run(&format!("echo 1 > {TABLE}/status; sleep 0.3"));
-        assert!(table(&host).unwrap().iter().all(|entry| entry.name != NAME));
+        assert!(table(host).unwrap().iter().all(|entry| entry.name != NAME));
         assert_eq!(host.run_foreign().code, 0);
     }
-    intended.wait("at last", &host);
+    intended.wait("at last", host);
 }
 
 /// Long enough for the service to undo it, if it were to.
@@ -142,10 +141,8 @@ fn wait_a_while() {
     std::thread::sleep(Duration::from_millis(1600));
 }
 
-#[test]
-fn what_is_not_wanted_any_more_stays_away() {
-    let host = sandbox!();
-    let (mut daemon, intended) = kept(&host);
+fn what_is_not_wanted_any_more_stays_away(host: &Sandbox) {
+    let (mut daemon, intended) = kept(host);
     let calm = |daemon: &mut Daemon<'_>, what: &str| {
         wait_a_while();
         assert_eq!(host.entries(), [""; 0], "{what}\n{}", daemon.log());
@@ -160,7 +157,7 @@ fn what_is_not_wanted_any_more_stays_away() {
         assert!(daemon.told().last().unwrap().contains("0 of 0 handlers"), "{:?}", daemon.told());
         daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.ended(), 0);
-        daemon = Daemon::start(&host);
+        daemon = Daemon::start(host);
         calm(&mut daemon, "after a restart");
         host.sh(&format!("echo 1 > {TABLE}/status"));
         daemon.signal(Signal::SIGHUP);
@@ -169,27 +166,27 @@ fn what_is_not_wanted_any_more_stays_away() {
 
         let ran = host.qemu_persist(again);
         assert_eq!(ran.code, 0, "{ran:?}");
-        intended.wait(again[0], &host);
+        intended.wait(again[0], host);
         host.sh(&format!("echo -1 > {TABLE}/status"));
-        intended.wait("it is kept again", &host);
+        intended.wait("it is kept again", host);
     }
 }
 
-#[test]
-fn the_distributions_own_handler_is_left_alone_and_given_back() {
-    let host = sandbox!();
-    host.register(&rule(NAME, sandbox::QEMU_P, "OPF"));
-    let before = table(&host).unwrap();
-    let daemon = Daemon::start(&host);
+fn the_distributions_own_handler_is_left_alone_and_given_back(host: &Sandbox) {
+    host.register(&rule(NAME, QEMU_P, "OPF"));
+    let before = table(host).unwrap();
+    let daemon = Daemon::start(host);
     wait_a_while();
-    let after = table(&host).unwrap();
+    let after = table(host).unwrap();
     assert_eq!((after[0].inode, after.len()), (before[0].inode, 1));
     assert_eq!(daemon.state().repairs, 0, "{}", daemon.log());
     assert!(!host.path(FRAGMENT).exists());
     host.sh(&format!("echo -1 > {TABLE}/status"));
-    wait_for("the same again", PATIENCE, || match &table(&host)?[..] {
+    wait_for("the same again", PATIENCE, || match &table(host)?[..] {
         [Shown { name, text, .. }] if name == NAME && *text == before[0].text => Ok(()),
         other => Err(format!("{other:?}")),
     });
     assert!(!host.path(FRAGMENT).exists());
 }
+
+together! { it_is_mended_as_it_should_be: a_handler_that_captures_the_hosts_own_programs_is_disabled_at_once, a_stand_in_comes_at_once_and_the_usual_name_when_nobody_else_writes, what_is_not_wanted_any_more_stays_away, the_distributions_own_handler_is_left_alone_and_given_back }
