@@ -7,8 +7,11 @@
 use daemon::Daemon;
 use sandbox::{Sandbox, skip};
 
+/// What is tested, in a sandbox of its own.
+type Case = (&'static str, fn(&Sandbox));
+
 /// Runs cases that wait most of the time at the same time, each on a host of its own.
-fn together(cases: &[(&'static str, fn(&Sandbox))]) {
+fn together(cases: &[Case]) {
     let hosts: Result<Vec<_>, _> = cases.iter().map(|_| host()).collect();
     let hosts = match hosts {
         Ok(hosts) => hosts,
