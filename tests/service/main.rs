@@ -47,9 +47,11 @@ macro_rules! together {
 }
 
 mod basics;
+mod beside;
 mod daemon;
 mod drift;
 mod fights;
+mod journal;
 mod mending;
 #[path = "../sandbox/mod.rs"]
 mod sandbox;
