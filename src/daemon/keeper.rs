@@ -31,6 +31,8 @@ use crate::snapshot::{Kernel, Snapshot};
 const QUIET: Duration = Duration::from_secs(1);
 /// How long to wait for a run of the command that is changing handlers.
 const BUSY: Duration = Duration::from_millis(20);
+/// Until when the self-test after boot, which a timer starts, may be yet to come.
+const AFTER_BOOT: Duration = Duration::from_secs(300);
 /// How many of the last changes are told.
 const RECENT: usize = 20;
 /// What the table as a whole is called among the things that are mended.
@@ -378,8 +380,9 @@ impl Keeper {
         for look in looks.iter().filter(good) {
             self.note_void(snapshot, look);
         }
-        // What the service is itself about is not said by it.
-        let findings = findings.iter().filter(|f| f.severity > Severity::Note && !f.id.starts_with("service-"));
+        // What the service is itself about is not said by it, nor that a proof is on its way.
+        let is_own = |f: &&Finding| f.id.starts_with("service-") || f.id == "proof-pending";
+        let findings = findings.iter().filter(|f| f.severity > Severity::Note && !is_own(f));
         let mut told = BTreeSet::new();
         for finding in findings {
             let key = (finding.id, finding.subject.clone(), finding.message.clone());
@@ -396,13 +399,20 @@ impl Keeper {
         self.told = told;
     }
 
-    /// Has the self-test started where a change since the last one voided its proof. That nothing is
-    /// proven since the host was booted is not for here: a timer sees to that.
+    /// Has the self-test started where nothing proves the handler that wins now. That nothing is
+    /// proven yet since the host was booted is not for here: a timer sees to that.
     fn note_void(&mut self, snapshot: &Snapshot, look: &Look<'_>) {
-        let Proven::Void { reason } = &look.proven else { return };
-        let (Some(proof), Some(winner)) = (snapshot.proofs.get(&look.target.subject), &look.winner) else { return };
+        let reason = match &look.proven {
+            Proven::Void { reason } => reason.as_str(),
+            Proven::Never if look.target.platform.is_some() => "it was never proven",
+            _ => return,
+        };
+        let Some(winner) = &look.winner else { return };
+        let proof = snapshot.proofs.get(&look.target.subject);
+        let of_this_boot = proof.is_some_and(|proof| proof.boot_id == snapshot.facts.boot_id);
         let (subject, inode) = (look.target.subject.clone(), winner.entry.inode);
-        if proof.boot_id != snapshot.facts.boot_id || self.noted.insert(subject, inode) == Some(inode) {
+        let left_to_timer = !of_this_boot && now() < AFTER_BOOT;
+        if left_to_timer || self.noted.insert(subject, inode) == Some(inode) {
             return;
         }
         let note = format!("{}: {reason}\n", look.target.subject);

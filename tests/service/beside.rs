@@ -63,7 +63,9 @@ fn systemd_binfmt_does_not_fail_beside_the_service() {
         Ok(hosts) => hosts,
         Err(reason) => return skip(&reason),
     };
-    hosts.iter().for_each(|host| host.install(SYSTEMD_BINFMT));
+    for host in &hosts {
+        host.install(SYSTEMD_BINFMT);
+    }
     // The processors have something else to do all the time.
     let cpus = std::thread::available_parallelism().map_or(2, usize::from);
     let burn = || Command::new("/bin/busybox").args(["sh", "-c", "while :; do :; done"]).stdin(Stdio::null()).spawn();
