@@ -180,7 +180,7 @@ fn registrations(snapshot: &Snapshot) -> Registrations {
     if let Some(table) = snapshot.kernel.table() {
         entries.retain(|name, _| table.entry(name).or_else(|| table.entry(&stand_in(name))).is_some());
     }
-    Registrations { boot_id: snapshot.facts.boot_id.clone(), entries, adopted: snapshot.registrations.adopted.clone() }
+    Registrations { boot_id: snapshot.facts.boot_id.clone(), entries, ..snapshot.registrations.clone() }
 }
 
 /// What an error of the kernel means here.

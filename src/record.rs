@@ -123,6 +123,19 @@ pub struct Registrations {
     /// that says the same: they stay theirs.
     #[serde(default)]
     pub adopted: BTreeMap<String, u64>,
+    /// Handlers of others with `F` that the service has seen, as they were then.
+    #[serde(default)]
+    pub seen: BTreeMap<String, Seen>,
+}
+
+/// What was on disk when a handler that somebody else registered was first seen. Whatever the kernel
+/// holds for it, it is no file that came there later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The number of the entry's inode.
+    pub inode: u64,
+    /// The file that its interpreter's path led to.
+    pub interpreter: FileIdentity,
 }
 
 /// One run of the self-test for one platform by one runtime.

@@ -2,6 +2,7 @@
 //! A look at one target: which entry would run its programs now, which after the next boot, what
 //! is wrong with either, and what is proven.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -12,7 +13,7 @@ use crate::binfmt::entry::Entry;
 use crate::binfmt::fragment::Fragment;
 use crate::binfmt::rule::Rule;
 use crate::qemu::Translator;
-use crate::record::{FileIdentity, Proof};
+use crate::record::{FileIdentity, Proof, Seen};
 use crate::snapshot::Snapshot;
 use crate::target::Target;
 
@@ -299,11 +300,31 @@ fn currency_of(snapshot: &Snapshot, target: &Target, entry: &Entry) -> Currency 
     let proof = snapshot.proofs.get(&target.subject).filter(|proof| is_of_this_entry(snapshot, proof, entry));
     let seen = proof.filter(|p| p.entry_inode == entry.inode && p.entry_inode != 0);
     let held = recorded.or_else(|| seen.and_then(|proof| proof.interpreter.as_ref()));
-    match (held, file_on_disk(snapshot, &entry.interpreter)) {
-        (Some(held), Some(disk)) if held.is_same(disk) => Currency::Current,
-        (Some(_), Some(_)) => Currency::Stale,
+    let first_seen = snapshot.registrations.seen.get(&entry.name).filter(|seen| seen.inode == entry.inode);
+    match (held, first_seen, file_on_disk(snapshot, &entry.interpreter)) {
+        (Some(held), _, Some(disk)) if held.is_same(disk) => Currency::Current,
+        (Some(_), _, Some(_)) => Currency::Stale,
+        (None, Some(seen), Some(disk)) if !seen.interpreter.is_same(disk) => Currency::Stale,
         _ => Currency::Unknown,
     }
+}
+
+/// The handlers of others with `F` that are there, as they were when they were first seen, which for
+/// those that are not known yet is now.
+pub fn first_seen(snapshot: &Snapshot) -> BTreeMap<String, Seen> {
+    let known = &snapshot.registrations;
+    let entries = snapshot.kernel.table().map_or(&[][..], |table| &table.entries).iter();
+    let others = entries.filter(|entry| {
+        entry.flags.fix_binary && known.entries.get(&entry.name).is_none_or(|ours| ours.inode != entry.inode)
+    });
+    let see = |entry: &Entry| {
+        if let Some(seen) = known.seen.get(&entry.name).filter(|seen| seen.inode == entry.inode) {
+            return Some((entry.name.clone(), seen.clone()));
+        }
+        let interpreter = file_on_disk(snapshot, &entry.interpreter)?.clone();
+        Some((entry.name.clone(), Seen { inode: entry.inode, interpreter }))
+    };
+    others.filter_map(see).collect()
 }
 
 fn is_of_this_entry(snapshot: &Snapshot, proof: &Proof, entry: &Entry) -> bool {

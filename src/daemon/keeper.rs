@@ -17,13 +17,13 @@ use super::fights::Fights;
 use super::watches::{Change, Watches};
 use crate::apply::{Lock, LockError, Outcome, apply_if};
 use crate::assess::assess;
-use crate::assess::look::{Look, Proven};
+use crate::assess::look::{Look, Proven, first_seen};
 use crate::assess::plan::{Action, Step, Wish};
 use crate::config::{Config, ConfigError};
 use crate::files::Root;
 use crate::finding::{Finding, Severity};
 use crate::messages;
-use crate::record;
+use crate::record::{self, Registrations};
 use crate::service::{BackedOff, LOCK, Repair, SELFTEST_DUE, STATE, State};
 use crate::snapshot::{Kernel, Snapshot};
 
@@ -213,7 +213,8 @@ impl Keeper {
         }
         let snapshot = self.take(all)?;
         self.pending = Change::None;
-        let snapshot = self.mend(snapshot);
+        let mut snapshot = self.mend(snapshot);
+        self.note_seen(&mut snapshot);
         drop(lock);
         let new = all && self.watches.watch_files(Some(&snapshot));
         self.snapshot = Some(snapshot);
@@ -397,6 +398,20 @@ impl Keeper {
             }
         }
         self.told = told;
+    }
+
+    /// Writes down which files were on disk when handlers of others were first seen, by which a later
+    /// look knows that they hold an older one.
+    fn note_seen(&self, snapshot: &mut Snapshot) {
+        let seen = first_seen(snapshot);
+        if seen == snapshot.registrations.seen {
+            return;
+        }
+        let boot_id = snapshot.facts.boot_id.clone();
+        snapshot.registrations = Registrations { boot_id, seen, ..std::mem::take(&mut snapshot.registrations) };
+        if let Err(e) = record::save(&self.root, record::REGISTRATIONS, &snapshot.registrations) {
+            tracing::warn!("{}: {e}", record::REGISTRATIONS);
+        }
     }
 
     /// Has the self-test started where nothing proves the handler that wins now. That nothing is

@@ -189,4 +189,38 @@ fn the_distributions_own_handler_is_left_alone_and_given_back(host: &Sandbox) {
     assert!(!host.path(FRAGMENT).exists());
 }
 
-together! { it_is_mended_as_it_should_be: a_handler_that_captures_the_hosts_own_programs_is_disabled_at_once, a_stand_in_comes_at_once_and_the_usual_name_when_nobody_else_writes, what_is_not_wanted_any_more_stays_away, the_distributions_own_handler_is_left_alone_and_given_back }
+/// Of a handler that systemd-binfmt registered the kernel holds the old file, too.
+fn a_new_interpreter_is_used_though_somebody_else_registered_the_handler(host: &Sandbox) {
+    let replace = format!("cp {QEMU} {QEMU}.new; mv {QEMU}.new {QEMU}");
+    let exchanged = |before: &[Shown]| {
+        wait_for("another entry", PATIENCE, || match &table(host)?[..] {
+            [now] if now.name == NAME && now.inode != before[0].inode => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        assert_eq!(host.run_foreign().code, 0);
+        assert!(!host.status().ids().contains(&"interpreter-stale"), "{}", host.status().describe());
+    };
+    host.register(&rule(NAME, QEMU_P, "OPF"));
+    let mut daemon = Daemon::start(host);
+    wait_a_while();
+    let before = table(host).unwrap();
+    host.sh(&replace);
+    exchanged(&before);
+
+    // The same while the service does not run.
+    host.sh(&format!("echo -1 > {TABLE}/{NAME}"));
+    host.register(&rule(NAME, QEMU_P, "OPF"));
+    wait_for("the stand-in is gone", PATIENCE, || Intended::now(host));
+    wait_a_while();
+    daemon.signal(Signal::SIGTERM);
+    daemon.ended();
+    let before = table(host).unwrap();
+    host.sh(&replace);
+    assert!(host.status().ids().contains(&"interpreter-stale"), "{}", host.status().describe());
+    let _daemon = Daemon::start(host);
+    exchanged(&before);
+}
+
+together! { it_is_mended_as_it_should_be: a_handler_that_captures_the_hosts_own_programs_is_disabled_at_once, a_stand_in_comes_at_once_and_the_usual_name_when_nobody_else_writes, what_is_not_wanted_any_more_stays_away, the_distributions_own_handler_is_left_alone_and_given_back,
+    a_new_interpreter_is_used_though_somebody_else_registered_the_handler,
+}

@@ -361,6 +361,17 @@ const TARGET_ROWS: &[Row] = &[
         &[("interpreter-stale", Warning)],
     ),
     (
+        "stale, by what was on disk when it was first seen",
+        || {
+            with(|h| {
+                h.0.proofs.clear();
+                let seen = crate::record::Seen { inode: 7, interpreter: identity(10) };
+                h.0.registrations.seen.insert("qemu-x86_64".to_owned(), seen);
+            })
+        },
+        &[("interpreter-stale", Warning)],
+    ),
+    (
         "dynamic",
         || {
             with(|h| {
