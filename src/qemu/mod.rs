@@ -4,14 +4,16 @@
 //! An interpreter that the kernel holds by `F` runs inside other people's containers, so what
 //! could be changed by anyone but root is not registered.
 
+mod program;
+
 use std::collections::HashMap;
-use std::fs::{File, Metadata};
-use std::io::{self, Read as _};
+use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use object::read::elf::{FileHeader, ProgramHeader as _};
-use object::{Endianness, FileKind, ReadCache, ReadRef, elf};
+use program::read_program;
+pub use program::{Program, build_id};
 use serde::Serialize;
 
 use crate::files::Root;
@@ -39,15 +41,6 @@ pub struct Suspicion {
     pub path: PathBuf,
     /// Why.
     pub why: String,
-}
-
-/// What an interpreter is as a program.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Program {
-    /// The platform that it runs on, where that is a known one.
-    pub runs_on: Option<&'static Platform>,
-    /// The dynamic loader that it asks for; none for a static one.
-    pub loader: Option<String>,
 }
 
 /// A file that interprets programs, as it is on disk.
@@ -308,58 +301,6 @@ fn describe(error: &io::Error) -> String {
         _ if error.raw_os_error() != Some(nix::libc::ELOOP) => format!("{UNREADABLE}: {error}"),
         _ => error.to_string(),
     }
-}
-
-/// The build id of the program in `file`, in hexadecimal; none where it has none.
-pub fn build_id(file: File) -> Option<String> {
-    read_program(file)?.1
-}
-
-/// How much of a file is read at once: its headers, and nearly always its loader's name and notes.
-const HEAD: usize = 4096;
-
-/// Reads what the file is as a program, and its build id. None for what is no ELF program.
-fn read_program(mut file: File) -> Option<(Program, Option<String>)> {
-    let mut head = Vec::with_capacity(HEAD);
-    file.by_ref().take(HEAD as u64).read_to_end(&mut head).ok()?;
-    let runs_on = Platform::of_program(&head);
-    // Files are laid out freely, so what lies behind the head is looked up where it is needed.
-    read_any(head.as_slice(), runs_on).or_else(|| read_any(&ReadCache::new(file), runs_on))
-}
-
-fn read_any<'d, R: ReadRef<'d>>(data: R, runs_on: Option<&'static Platform>) -> Option<(Program, Option<String>)> {
-    match FileKind::parse(data).ok()? {
-        FileKind::Elf32 => read_elf::<elf::FileHeader32<Endianness>, _>(data, runs_on),
-        FileKind::Elf64 => read_elf::<elf::FileHeader64<Endianness>, _>(data, runs_on),
-        _ => None,
-    }
-}
-
-fn read_elf<'d, Elf, R>(data: R, runs_on: Option<&'static Platform>) -> Option<(Program, Option<String>)>
-where
-    Elf: FileHeader<Endian = Endianness>,
-    R: ReadRef<'d>,
-{
-    let header = Elf::parse(data).ok()?;
-    let endian = header.endian().ok()?;
-    let kind = header.e_type(endian);
-    if kind != elf::ET_EXEC && kind != elf::ET_DYN {
-        return None;
-    }
-    let mut program = Program { runs_on, loader: None };
-    let mut build_id = None;
-    for segment in header.program_headers(endian, data).ok()? {
-        if let Some(loader) = segment.interpreter(endian, data).ok()? {
-            program.loader = Some(String::from_utf8_lossy(loader).into_owned());
-        }
-        let Some(mut notes) = segment.notes(endian, data).ok()? else { continue };
-        while let Ok(Some(note)) = notes.next() {
-            if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID {
-                build_id = Some(crate::binfmt::rule::hex(note.desc()));
-            }
-        }
-    }
-    Some((program, build_id))
 }
 
 #[cfg(test)]
