@@ -5,16 +5,13 @@
 //! are still done. While an entry is exchanged, its rule stands under another name, so that
 //! programs start at every moment; killed anywhere, what worked before still works.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+mod lock;
 
+use std::io;
+
+pub use lock::{Lock, LockError};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
 use serde::Serialize;
-use thiserror::Error;
 
 use crate::assess::look::{Origin, origin_of};
 use crate::assess::plan::{Action, Manner, Plan, Step, stand_in};
@@ -26,13 +23,6 @@ use crate::files::Root;
 use crate::messages;
 use crate::record::{self, FileIdentity, Registration, Registrations};
 use crate::snapshot::Snapshot;
-
-/// The lock that a run on the running system holds.
-const LOCK: &str = "/run/qemu-persist/lock";
-/// What a run on an image locks: its directory, so that nothing is left behind in it.
-const IMAGE_LOCK: &str = "/";
-/// How long one run waits for another.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A step that could not be carried out.
 #[derive(Clone, Debug, Serialize)]
@@ -70,68 +60,6 @@ impl Outcome {
         steps
             .map(|step| &step.action)
             .any(|a| matches!(a, Action::WriteFragment { .. } | Action::RemoveFragment { .. }))
-    }
-}
-
-/// Why a run could not begin.
-#[derive(Debug, Error)]
-pub enum LockError {
-    /// The lock's file cannot be made or opened.
-    #[error("{path}: {error}")]
-    File {
-        /// Where it is.
-        path: PathBuf,
-        /// Why not.
-        error: io::Error,
-    },
-    /// Another run holds it.
-    #[error(
-        "another run of qemu-persist has been changing handlers for {waited} (lock {1}): is it stuck?",
-        waited = humantime::format_duration(*.0)
-    )]
-    Held(Duration, PathBuf),
-}
-
-/// Held while the system is changed; released when dropped.
-#[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held until it is dropped")] Flock<File>);
-
-impl Lock {
-    /// Waits until no other run changes `root`.
-    ///
-    /// # Errors
-    /// Where the lock cannot be opened, or another run holds it for a minute.
-    pub fn take(root: &Root) -> Result<Self, LockError> {
-        Self::take_within(root, PATIENCE)
-    }
-
-    /// As [`Lock::take`], with another patience; none gives up at once.
-    ///
-    /// # Errors
-    /// As [`Lock::take`].
-    pub fn take_within(root: &Root, patience: Duration) -> Result<Self, LockError> {
-        let path = Path::new(if root.is_live() { LOCK } else { IMAGE_LOCK });
-        let fail = |error| LockError::File { path: root.outside(path), error };
-        let mut file = if root.is_live() {
-            root.create_dir_all(path.parent().unwrap_or(path)).map_err(fail)?;
-            // Not readable by others, since whoever can open it can hold it.
-            let mut open = OpenOptions::new();
-            open.write(true).create(true).truncate(false).mode(0o600);
-            // A FIFO in its place is to be an error, and no wait without end.
-            open.custom_flags(OFlag::O_NONBLOCK.bits()).open(path).map_err(fail)?
-        } else {
-            root.open(path).map_err(fail)?
-        };
-        let start = Instant::now();
-        loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Self(lock)),
-                Err((again, Errno::EWOULDBLOCK)) if start.elapsed() < patience => file = again,
-                Err((_, Errno::EWOULDBLOCK)) => return Err(LockError::Held(patience, root.outside(path))),
-                Err((_, errno)) => return Err(fail(errno.into())),
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
     }
 }
 
@@ -382,34 +310,5 @@ impl Run<'_> {
         let seen = self.snapshot.interpreters.get(&rule.interpreter)?.as_ref().ok()?;
         let now = FileIdentity::new(&self.root.metadata(&rule.interpreter).ok()?, None);
         (rule.flags.fix_binary && seen.identity.is_same(&now)).then(|| seen.identity.clone())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lock_that_stays_held_is_waited_for_and_then_told() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = Root::image(dir.path()).unwrap();
-        let held = Lock::take(&root).unwrap();
-        let (start, patience) = (Instant::now(), Duration::from_millis(300));
-        let error = Lock::take_within(&root, patience).unwrap_err();
-        assert!((patience..patience * 10).contains(&start.elapsed()), "{:?}", start.elapsed());
-        let place = dir.path().canonicalize().unwrap();
-        let told = format!("has been changing handlers for 300ms (lock {}): is it stuck?", place.join("").display());
-        assert!(error.to_string().ends_with(&told), "{error}");
-        // One that is let go meanwhile is had at once.
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                std::thread::sleep(Duration::from_millis(100));
-                drop(held);
-            });
-            let start = Instant::now();
-            Lock::take_within(&root, Duration::from_secs(60)).unwrap();
-            assert!(start.elapsed() < Duration::from_secs(30));
-        });
-        assert_eq!(humantime::format_duration(PATIENCE).to_string(), "1m");
     }
 }
