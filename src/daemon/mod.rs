@@ -6,6 +6,7 @@
 
 mod fights;
 mod keeper;
+mod registrars;
 mod watches;
 
 use std::io;
