@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Installs what the tests need and runs everything: sudo tests/run.sh [--quick]
+# Installs what the tests need and runs everything: sudo tests/run.sh [--quick] [--vm=quick|full]
 # --quick leaves out the licence check, the fuzz targets, the packages and lintian.
+# --vm also boots Debian systems with the package in virtual machines: the one that matters most, or all.
 #
 # QEMU_PERSIST_TEST_ROOT=1 tells the tests that they run as root of the machine itself: those that start container
 # engines do it in namespaces and folders of their own, and end them.
@@ -9,9 +10,15 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . packaging/toolchain.sh
 
-[[ $# == 0 || $* == --quick ]] || fail 64 "unknown arguments: $*" "sudo $0 [--quick]"
-((EUID == 0)) || fail 77 "the tests need root: engines, packages" "sudo $0${1:+ $1}"
-quick=${1-}
+quick='' vm=''
+for argument; do
+    case $argument in
+        --quick) quick=yes ;;
+        --vm=quick | --vm=full) vm=${argument#--vm=} ;;
+        *) fail 64 "unknown argument: $argument" "sudo $0 [--quick] [--vm=quick|full]" ;;
+    esac
+done
+((EUID == 0)) || fail 77 "the tests need root: engines, packages" "sudo $0${*:+ $*}"
 
 # Runs a command as the step `name`, and says how long it took.
 run() {
@@ -26,6 +33,8 @@ run() {
 prepare() {
     install_missing qemu-user-static docker.io podman runc uidmap busybox-static shellcheck lintian man-db bash zsh fish \
         systemd clang-19 lld-19 binutils gcc g++ libc6-dev dpkg-dev ca-certificates git mmdebstrap
+    [[ -z $vm ]] || install_missing qemu-system-arm qemu-utils arch-test e2fsprogs kmod cpio xz-utils zstd gzip
+    [[ $vm != full ]] || install_missing qemu-system-x86
     need_cargo
     if ! { cargo fmt --version && cargo clippy --version; } &>/dev/null; then
         case $(release) in
@@ -68,9 +77,17 @@ check_packages() {
 check_installation() {
     local suite deb
     for deb in target/debian/*.deb; do
-        [[ $deb == *_$(dpkg --print-architecture).deb || ${vm-} == full ]] || continue
+        [[ $deb == *_$(dpkg --print-architecture).deb || $vm == full ]] || continue
         for suite in bookworm trixie; do tests/package/check.sh "$suite" "$deb"; done
     done
+}
+
+# What virtual machines boot, and the packages that go into them.
+prepare_machines() {
+    local image images=(trixie-arm64) arch arches=(arm64)
+    [[ $vm != full ]] || images+=(trixie-arm64-plain bookworm-arm64 article-arm64 trixie-amd64) arches+=(amd64)
+    [[ -z $quick ]] || for arch in "${arches[@]}"; do packaging/build-deb.sh --arch "$arch"; done
+    for image in "${images[@]}"; do tests/vm/build-image.sh "$image"; done
 }
 
 # All that the runner says and all that tests write (the reasons for what is skipped), without libtest's own words.
@@ -102,6 +119,10 @@ if [[ -z $quick ]]; then
     run "fuzz targets" tests/fuzz/run.sh 5
     run "packages" check_packages
     run "installation of the packages" check_installation
+fi
+if [[ -n $vm ]]; then
+    run "virtual machines" prepare_machines
+    export QEMU_PERSIST_VM=$vm
 fi
 run "build of the tests" cargo nextest run --locked --all-features --no-run
 current=tests

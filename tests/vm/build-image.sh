@@ -1,0 +1,230 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# Builds the disk image and kernels of a test system where they are not there yet, and prints their folder:
+#   sudo tests/vm/build-image.sh NAME
+# They are kept in tests/cache/vm, under a name that changes with this script. Of the build only what packages' own
+# scripts do runs under emulation, in a namespace with a binfmt_misc of its own: the machine's table stays as it is.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+. packaging/toolchain.sh
+
+name=${1-}
+arch=arm64 kernels=(linux-image-arm64) spare=()
+docker=(docker.io iptables)
+case $name in
+    # As `apt-get install qemu-user` without recommended packages: Debian's rules for binfmt.d are in a package of their own.
+    trixie-arm64)
+        suite=trixie packages=("${docker[@]}" docker-cli qemu-user python3-minimal)
+        kernels+=(linux-image-arm64-16k) spare=(qemu-user-binfmt)
+        ;;
+    trixie-arm64-plain) suite=trixie packages=(qemu-user qemu-user-binfmt) ;;
+    bookworm-arm64) suite=bookworm packages=("${docker[@]}" qemu-user-static python3-minimal) ;;
+    # As the article that users come from has it.
+    article-arm64) suite=bookworm packages=("${docker[@]}" qemu-user-static binfmt-support) ;;
+    trixie-amd64)
+        suite=trixie arch=amd64 packages=("${docker[@]}" docker-cli qemu-user python3-minimal)
+        kernels=(linux-image-cloud-amd64) spare=(qemu-user-binfmt)
+        ;;
+    *) fail 64 "unknown image: $name" "see the list in $0" ;;
+esac
+packages+=(apt systemd systemd-sysv udev kmod)
+if [[ $arch == arm64 ]]; then foreign=amd64 machine=aarch64; else foreign=arm64 machine=x86_64; fi
+case $suite in trixie) python=python3.13-minimal ;; *) python=python3.11-minimal ;; esac
+[[ " ${packages[*]} " != *" python3-minimal "* ]] || spare+=("$python")
+
+cache=$PWD/tests/cache/vm
+image=$cache/$name-$(sha256sum "$0" | cut -c1-16)
+mkdir -p "$cache"
+exec {lock}>"$cache/.lock"
+flock "$lock"
+if [[ -d $image ]]; then
+    printf '%s\n' "$image"
+    exit
+fi
+((EUID == 0)) || fail 77 "an image has files of many users" "sudo $0 $name"
+exec {out}>&1 >&2
+SECONDS=0
+
+# What a killed build has left would never be taken for an image.
+rm -rf --one-file-system "$cache"/.building-* "$cache/$name"-*
+work=$(mktemp -d "$cache/.building-XXXXXX")
+trap 'rm -rf --one-file-system "$work"' EXIT
+chmod 755 "$work"
+root=$work/root new=$work/new
+mkdir "$root" "$new"
+
+say() { printf '    %s: %3d s, %s\n' "$name" "$SECONDS" "$*"; }
+
+# The mirror is the machine's own, for whatever suite.
+# shellcheck disable=SC2016 # for apt
+apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' | sort -u |
+    while read -r label uri; do
+        case $label in
+            Debian) printf 'deb %s %s main\n' "$uri" "$suite" "$uri" "$suite-updates" ;;
+            Debian-Security) printf 'deb %s %s-security main\n' "$uri" "$suite" ;;
+        esac
+    done >"$work/sources.list"
+[[ -s $work/sources.list ]] || fail 69 "apt knows no mirror of Debian" "look into /etc/apt"
+
+say "download and extract"
+include=$(IFS=,; echo "${packages[*]}")
+mmdebstrap --quiet --mode=root --variant=extract --architectures="$arch" --include='?essential' --include="$include" \
+    --aptopt='APT::Install-Recommends "false"' --skip=download/empty,cleanup/apt,cleanup/mmdebstrap \
+    "$suite" "$root" - <"$work/sources.list"
+printf 'Dir "%s";\nAPT::Architecture "%s";\nAPT::Architectures { "%s"; };\nAPT::Sandbox::User "root";\n' \
+    "$root" "$arch" "$arch" >"$work/apt.conf"
+apt_inside() { APT_CONFIG=$work/apt.conf apt-get -qq "$@"; }
+
+# busybox ARCHITECTURE: the path of Debian's static busybox, of this machine's own release.
+busybox() {
+    local folder=$work/busybox-$1
+    if [[ ! -d $folder ]]; then
+        if ! { dpkg --print-architecture && dpkg --print-foreign-architectures; } | grep -qx "$1"; then
+            dpkg --add-architecture "$1"
+            apt-get -qq update >&2
+        fi
+        mkdir "$folder"
+        (cd "$folder" && apt-get -qq -o APT::Sandbox::User=root download "busybox-static:$1" && dpkg -x ./*.deb .) >&2
+    fi
+    find "$folder" -path '*/bin/busybox'
+}
+
+say "kernels"
+mkdir -p "$work/kernels" "$root/opt/debs"
+for kernel in "${kernels[@]}"; do
+    real=$(APT_CONFIG=$work/apt.conf apt-cache depends --important "$kernel" | sed -n 's/.*Depends: \(linux-image-[^ ]*\)$/\1/p')
+    (cd "$work/kernels" && apt_inside download "$real")
+    # Without what no virtual machine has; bookworm's modules are in /lib, a symbolic link here.
+    dpkg-deb --fsys-tarfile "$work/kernels/$real"_*.deb | tar -x -C "$root" --keep-directory-symlink --exclude='*/sound/*' \
+        --exclude='*/drivers/'{gpu,media,staging,infiniband,iio,hid,mfd,mmc,mtd,scsi,usb,hwmon,clk,soc}'/*' --exclude='*/doc/*' \
+        --exclude='*/drivers/net/'{ethernet,wireless,can,phy,dsa,usb}'/*' --exclude='*/System.map*'
+    version=${real#linux-image-}
+    depmod -b "$root" "$version"
+    initrd=$work/initrd
+    rm -rf "$initrd" && mkdir -p "$initrd"/{bin,modules,dev,proc,sys,root}
+    number=100
+    while read -r what file _; do
+        [[ $what == insmod ]] || continue
+        to=$initrd/modules/$((number += 1))-${file##*/}
+        case $file in
+            *.xz) xz -dc "$file" >"${to%.xz}" ;;
+            *.zst) zstd -qdc "$file" >"${to%.zst}" ;;
+            *) cp "$file" "$to" ;;
+        esac
+    done < <(for module in virtio_pci virtio_blk virtio_console ext4; do
+        modprobe -d "$root" -S "$version" --show-depends "$module"
+    done | awk '!seen[$0]++')
+    cp "$(busybox "$arch")" "$initrd/bin/"
+    cat >"$initrd/init" <<'INIT'
+#!/bin/busybox sh
+/bin/busybox mount -t devtmpfs dev /dev
+for module in /modules/*; do /bin/busybox insmod "$module"; done
+until [ -b /dev/vda ]; do /bin/busybox sleep 0.1; done
+/bin/busybox mount -t ext4 /dev/vda /root && /bin/busybox mount --move /dev /root/dev &&
+    exec /bin/busybox switch_root /root /sbin/init
+exec /bin/busybox sh
+INIT
+    chmod 755 "$initrd/init"
+    [[ $kernel != *16k* ]] && size=4k || size=16k
+    (cd "$initrd" && find . | cpio --quiet -o -H newc) | gzip -1 >"$new/initrd-$size"
+    cp "$root/boot/vmlinuz-$version" "$new/vmlinuz-$size"
+done
+
+say "packages that tests install, and container images"
+(
+    cd "$root/opt/debs"
+    ((${#spare[@]} == 0)) || apt_inside download "${spare[@]}"
+    dpkg-scanpackages --multiversion . >Packages 2>/dev/null
+)
+pack() { tar --numeric-owner --owner=0 --group=0 --mtime=@0 --sort=name -C "$1" -cf "$2" .; }
+digest() { sha256sum "$1" | cut -d' ' -f1; }
+# pack_image NAME ARCHITECTURE: an archive for `docker load`, with busybox and nothing else.
+pack_image() {
+    local folder=$work/image-$1 applet
+    mkdir -p "$folder"/{layer/bin,archive}
+    cp "$(busybox "$2")" "$folder/layer/bin/"
+    for applet in sh uname sleep echo cat ls find mount; do ln -s busybox "$folder/layer/bin/$applet"; done
+    pack "$folder/layer" "$folder/archive/layer.tar"
+    printf '{"architecture": "%s", "os": "linux", "config": {"Cmd": ["/bin/uname", "-m"], "Env": ["PATH=/bin"]},
+ "rootfs": {"type": "layers", "diff_ids": ["sha256:%s"]}}' \
+        "$2" "$(digest "$folder/archive/layer.tar")" >"$folder/archive/config.json"
+    echo "[{\"Config\": \"config.json\", \"RepoTags\": [\"localhost/$1:1\"], \"Layers\": [\"layer.tar\"]}]" \
+        >"$folder/archive/manifest.json"
+    tar -C "$folder/archive" -cf "$root/opt/$1.tar" manifest.json config.json layer.tar
+}
+pack_image foreign "$foreign"
+pack_image native "$arch"
+# The same programs outside of any container.
+mkdir "$root/opt/foreign"
+cp -a "$work"/image-foreign/layer/bin/. "$root/opt/foreign/"
+
+say "packages' own scripts"
+export root work arch machine LC_ALL=C TERM=dumb
+printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
+chmod 755 "$root/usr/sbin/policy-rc.d"
+printf 'import sys\nif "-" in sys.argv: sys.stdin.read()\n' >"$work/py_compile.py"
+# Left out what is slow under emulation and not needed: the table of hardware, Python's compilation of its own library.
+rm -rf "$root"/usr/lib/udev/hwdb.d
+printf 'path-exclude=%s\n' '*/udev/hwdb.d/*' '/usr/share/man/*' '/usr/share/doc/*' '/usr/share/locale/*' >"$work/dpkg.cfg"
+cat >"$work/configure.sh" <<'INSIDE'
+read -r _
+mount -t proc proc "$root/proc"
+mount -t tmpfs run "$root/run"
+for device in null zero full random urandom; do mount --bind "/dev/$device" "$root/dev/$device"; done
+if [ "$arch" != "$(dpkg --print-architecture)" ]; then
+    mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
+    cat "/usr/lib/binfmt.d/qemu-$machine.conf" >/proc/sys/fs/binfmt_misc/register
+fi
+dpkg="dpkg --root=$root --log=/dev/null --force-unsafe-io --force-depends"
+$dpkg $(sed 's/^/--/' "$work/dpkg.cfg") --unpack "$root"/var/cache/apt/archives/*.deb
+for file in "$root"/usr/lib/python3.*/py_compile.py; do [ ! -e "$file" ] || mount --bind "$work/py_compile.py" "$file"; done
+$dpkg --configure --pending
+INSIDE
+# The namespace maps every user to itself, since packages have files of several.
+# shellcheck disable=SC2016 # for the shell inside
+coproc space { exec unshare --user /bin/sh -ec 'read -r _; exec unshare --mount --pid --fork --kill-child --mount-proc \
+    /bin/sh -eu "$work/configure.sh"' >"$cache/$name.log" 2>&1; }
+pid=$! here=$(readlink /proc/self/ns/user)
+until [[ $(readlink "/proc/$pid/ns/user") != "$here" ]]; do sleep 0.05; done
+for map in uid_map gid_map; do echo '0 0 65536' >"/proc/$pid/$map"; done
+printf '\n\n' >&"${space[1]}"
+wait "$pid" || {
+    tail -n 30 "$cache/$name.log"
+    fail 1 "a package cannot be configured" "read $cache/$name.log"
+}
+
+say "settings of the test system"
+rm -rf "$root"/usr/sbin/policy-rc.d "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/etc/apt/sources.list*
+mkdir -p "$root"/var/log/journal "$root"/var/lib/apt/lists/partial "$root"/etc/apt/sources.list.d "$root"/boot
+rm -rf "${root:?}"/boot/*
+echo 'deb [trusted=yes] file:/opt/debs ./' >"$root/etc/apt/sources.list"
+cp "$work/dpkg.cfg" "$root/etc/dpkg/dpkg.cfg.d/test"
+echo '/dev/vda / ext4 defaults 0 0' >"$root/etc/fstab"
+echo "$name" >"$root/etc/hostname"
+tr -d - </proc/sys/kernel/random/uuid >"$root/etc/machine-id"
+# What only costs time here. The agent below is how tests get in, and nobody logs in.
+for unit in apt-daily{,-upgrade}.timer e2scrub_{all.timer,reap.service} fstrim.timer dpkg-db-backup.timer \
+    serial-getty@.service getty@.service console-getty.service systemd-hwdb-update.service ldconfig.service; do
+    ln -sf /dev/null "$root/etc/systemd/system/$unit"
+done
+cat >"$root/etc/systemd/system/agent.service" <<'UNIT'
+[Unit]
+Description=Shell of the test driver
+StartLimitIntervalSec=0
+[Service]
+ExecStart=/bin/sh -c 'exec /bin/sh </dev/vport0p1 >/dev/vport0p1 2>&1'
+Restart=always
+RestartSec=1
+[Install]
+WantedBy=multi-user.target
+UNIT
+mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
+ln -s ../agent.service "$root/etc/systemd/system/multi-user.target.wants/"
+touch "$root/etc/.updated" "$root/var/.updated"
+
+say "file system"
+truncate -s 4G "$new/root.img"
+mke2fs -q -t ext4 -E lazy_itable_init=0,lazy_journal_init=0 -d "$root" "$new/root.img"
+mv "$new" "$image"
+say "done, $(du -sh "$image" | cut -f1)"
+printf '%s\n' "$image" >&"$out"

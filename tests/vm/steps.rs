@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The steps of a scenario: a boot is too dear to be spent on one check, and a step that fails does
+//! not hide what the next ones would tell.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+/// What was tried, in order.
+#[derive(Default)]
+pub struct Steps {
+    failed: Vec<String>,
+}
+
+impl Steps {
+    /// Tries one step; what it panics with is on standard error, as for a test.
+    pub fn step(&mut self, name: &str, action: impl FnOnce()) {
+        let start = Instant::now();
+        let passed = catch_unwind(AssertUnwindSafe(action)).is_ok();
+        if !passed {
+            self.failed.push(name.to_owned());
+        }
+        eprintln!("{} {:6.1} s  {name}", if passed { "ok    " } else { "FAILED" }, start.elapsed().as_secs_f64());
+    }
+
+    /// The end: fails where a step has failed.
+    pub fn finish(self) {
+        assert!(self.failed.is_empty(), "failed: {}", self.failed.join("; "));
+    }
+}

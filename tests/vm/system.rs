@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A machine with the product in it: what is done to it, and what has to hold then.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::machine::{Image, Machine};
+
+/// The kernel's table.
+pub const TABLE: &str = "/proc/sys/fs/binfmt_misc";
+const MINUTE: Duration = Duration::from_secs(60);
+/// The container that Docker is to restart.
+const LASTING: &str = "lasting";
+
+/// Something that takes handlers away.
+pub struct Breakage {
+    /// Its name.
+    pub name: &'static str,
+    /// The script.
+    script: &'static str,
+    /// How long it may take, in minutes.
+    minutes: u32,
+}
+
+/// What others do to handlers, and after which containers run again without a hand being laid on.
+pub const BREAKAGES: [Breakage; 4] = [
+    Breakage { name: "flush", script: "echo -1 >/proc/sys/fs/binfmt_misc/status", minutes: 1 },
+    Breakage { name: "restart of systemd-binfmt", script: "systemctl restart systemd-binfmt", minutes: 2 },
+    Breakage {
+        name: "reinstallation of Python",
+        script: "python=$(cd /opt/debs && echo python3.*-minimal_*.deb); [ -e /opt/debs/$python ] || exit 0
+                 DEBIAN_FRONTEND=noninteractive apt-get install -y --reinstall ${python%%_*}",
+        minutes: 15,
+    },
+    // As the register.sh of multiarch/qemu-user-static does with --reset.
+    Breakage {
+        name: "privileged container that resets",
+        script: r#"docker run --rm --privileged --network none localhost/native:1 sh -c '
+            if [ ! -f /proc/sys/fs/binfmt_misc/register ]; then
+                mount binfmt_misc -t binfmt_misc /proc/sys/fs/binfmt_misc
+            fi
+            find /proc/sys/fs/binfmt_misc -type f -name "qemu-*" -exec sh -c "echo -1 >{}" \;'"#,
+        minutes: 3,
+    },
+];
+
+/// The system.
+pub struct System {
+    /// The machine that it runs on.
+    pub machine: Machine,
+    image: Image,
+}
+
+impl System {
+    /// A machine of `image` for the test `test`, not yet started.
+    pub fn new(image: Image, test: &str) -> Self {
+        Self { machine: Machine::new(image, test), image }
+    }
+
+    /// Starts the machine, with pages of `size`.
+    pub fn boot(&mut self, size: &str) {
+        let took = self.machine.boot(size);
+        eprintln!("              systemd is done after {:.0} s", took.as_secs_f64());
+        if size == "16k" {
+            assert_eq!(self.machine.sh("getconf PAGESIZE"), "16384\n");
+        }
+    }
+
+    /// Shuts down in order and boots again, with pages of `size`.
+    pub fn reboot(&mut self, size: &str) {
+        self.machine.power_off();
+        self.boot(size);
+    }
+
+    /// Gives Docker the images that the tests run.
+    pub fn load_images(&mut self) {
+        self.machine.sh("for image in foreign native; do docker load -q -i /opt/$image.tar; done");
+    }
+
+    /// Installs the package as a user does; what it depends on is there.
+    pub fn install(&mut self) {
+        self.machine.sh("tar -C /root -xf /dev/vdb && apt-get -qq update");
+        let script = "DEBIAN_FRONTEND=noninteractive apt-get install -y /root/qemu-persist.deb";
+        self.machine.sh_within(script, MINUTE * 5);
+    }
+
+    /// The command that runs a container of the foreign platform, as users do.
+    pub fn docker_run(&self) -> String {
+        format!("docker run --rm --network none --platform linux/{} localhost/foreign:1", self.image.foreign())
+    }
+
+    /// A container runs, and says what its platform must say.
+    pub fn runs_container(&mut self) {
+        let ran = self.machine.run(&self.docker_run());
+        let good = (ran.code, ran.out.trim()) == (0, self.image.foreign_machine());
+        assert!(good, "{ran:?}{}", self.describe());
+    }
+
+    /// Foreign programs start again within `seconds`; gives what was waited, by the machine's clock.
+    pub fn recovers(&mut self, seconds: u64) -> Duration {
+        let script = format!(
+            "from=$(cut -d' ' -f1 /proc/uptime)
+             until [ \"$(/opt/foreign/uname -m)\" = {} ]; do sleep 0.1; done 2>/dev/null
+             echo $from $(cut -d' ' -f1 /proc/uptime)",
+            self.image.foreign_machine()
+        );
+        let ran = self.machine.run_within(&script, Duration::from_secs(seconds));
+        assert_eq!(ran.code, 0, "nothing foreign starts after {seconds} s{}", self.describe());
+        let times: Vec<f64> = ran.out.split_whitespace().map(|time| time.parse().expect("a time")).collect();
+        Duration::from_secs_f64(times[1] - times[0])
+    }
+
+    /// Starts a container that Docker is to start again whenever it ends.
+    pub fn start_lasting(&mut self) {
+        self.machine.sh(&format!(
+            "docker run --detach --restart always --stop-timeout 1 --name {LASTING} --network none \
+             --platform linux/{} localhost/foreign:1 sleep 1000000",
+            self.image.foreign()
+        ));
+    }
+
+    /// That container runs, and nobody has started it by hand.
+    pub fn lasting_runs(&mut self) {
+        let state = self.machine.sh(&format!("docker inspect --format '{{{{json .State}}}}' {LASTING}"));
+        assert!(state.contains("\"Running\":true"), "{state}{}", self.describe());
+        let machine = self.machine.sh(&format!("docker exec {LASTING} uname -m"));
+        assert_eq!(machine.trim(), self.image.foreign_machine());
+        assert_eq!(self.machine.sh("loginctl list-sessions --no-legend 2>/dev/null || true"), "", "somebody logged in");
+    }
+
+    /// `status` says that all is well.
+    pub fn is_healthy(&mut self, arguments: &str) {
+        let ran = self.machine.run_within(&format!("qemu-persist status {arguments}"), MINUTE * 6);
+        assert_eq!(ran.code, 0, "{}{}{}", ran.out, ran.err, self.describe());
+    }
+
+    /// The handlers, name and text, those of the kernel itself left out.
+    pub fn handlers(&mut self) -> BTreeMap<String, String> {
+        let script = format!("cd {TABLE}; for entry in *; do echo \"== $entry\"; cat $entry 2>/dev/null || true; done");
+        let text = self.machine.sh(&script);
+        let entries = text.split("== ").skip(1).filter_map(|part| part.split_once('\n'));
+        let entries = entries.filter(|(name, _)| !["register", "status"].contains(name));
+        entries.map(|(name, text)| (name.to_owned(), text.to_owned())).collect()
+    }
+
+    /// What the service wrote to the journal since this was asked before, oldest first.
+    pub fn news(&mut self) -> Vec<Value> {
+        let script =
+            "journalctl --sync; journalctl -u qemu-persist -o json --no-pager --cursor-file=/root/journal-cursor";
+        let text = self.machine.sh(script);
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+    }
+
+    /// The foreign handler's usual name.
+    pub fn handler(&self) -> String {
+        format!("qemu-{}", self.image.foreign_machine())
+    }
+
+    /// Breaks it, and has a container run again.
+    pub fn survives(&mut self, breakage: &Breakage) {
+        self.news();
+        self.machine.sh_within(breakage.script, MINUTE * breakage.minutes);
+        let waited = self.recovers(60);
+        eprintln!("              foreign programs start after {:.2} s", waited.as_secs_f64());
+        self.runs_container();
+        for record in self.news() {
+            eprintln!("              journal: {}", record["MESSAGE"].as_str().unwrap_or("(no text)"));
+        }
+    }
+
+    /// Applies again and again, with everything gone before, and pulls the plug meanwhile; the next
+    /// boot mends what that has left.
+    pub fn survives_cut(&mut self, number: u32) {
+        self.machine.leave(&format!(
+            "while :; do rm -f /etc/binfmt.d/{0}.conf; echo -1 >{TABLE}/status; qemu-persist apply; done",
+            self.handler()
+        ));
+        // Somewhere in an apply, and each time elsewhere.
+        std::thread::sleep(Duration::from_millis(2000 + u64::from(number) * 317 % 1000));
+        self.machine.cut_power();
+        self.boot("4k");
+        self.lasting_runs();
+        self.runs_container();
+        self.is_healthy("--wait");
+    }
+
+    /// Says what the boot has spent on handlers.
+    pub fn tell_boot(&mut self) {
+        let blame = self.machine.sh("systemd-analyze --no-pager blame | grep -E 'binfmt|qemu-persist' || true");
+        for line in blame.lines() {
+            eprintln!("              blame: {}", line.trim());
+        }
+    }
+
+    /// Uninstalls, which gives back the handlers that were there `before` the installation.
+    pub fn uninstall(&mut self, before: &BTreeMap<String, String>) {
+        let script = "qemu-persist remove; DEBIAN_FRONTEND=noninteractive apt-get purge -y qemu-persist";
+        self.machine.sh_within(script, MINUTE * 5);
+        assert_eq!(&self.handlers(), before, "after the purge");
+        assert_eq!(
+            self.machine.sh("find / -xdev -name '*qemu-persist*' -not -path '/root/*' -not -path '/var/log/*'"),
+            ""
+        );
+        self.reboot("4k");
+        assert_eq!(&self.handlers(), before, "after the reboot");
+    }
+
+    /// What helps to understand a failure.
+    pub fn describe(&mut self) -> String {
+        let script = format!(
+            "set +e; ls {TABLE}; cat {TABLE}/status {TABLE}/qemu-*; ls -l /etc/binfmt.d; qemu-persist status
+             systemctl status --no-pager -n 30 systemd-binfmt qemu-persist; journalctl -b -p warning --no-pager -n 30; true"
+        );
+        let ran = self.machine.run(&script);
+        format!("\n--- the system\n{}{}", ran.out, ran.err)
+    }
+}
