@@ -29,7 +29,10 @@ case $name in
 esac
 packages+=(apt systemd systemd-sysv udev kmod)
 if [[ $arch == arm64 ]]; then foreign=amd64 machine=aarch64; else foreign=arm64 machine=x86_64; fi
-case $suite in trixie) python=python3.13-minimal ;; *) python=python3.11-minimal ;; esac
+case $suite in
+    trixie) python=python3.13-minimal ;;
+    bookworm) python=python3.11-minimal packages+=(usr-is-merged) ;;
+esac
 [[ " ${packages[*]} " != *" python3-minimal "* ]] || spare+=("$python")
 
 cache=$PWD/tests/cache/vm
@@ -68,7 +71,10 @@ apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' | so
 
 say "download and extract"
 include=$(IFS=,; echo "${packages[*]}")
+# /bin and the like are symbolic links before anything is in them, as Debian's installer has it.
+# shellcheck disable=SC2016 # for the shell of mmdebstrap
 mmdebstrap --quiet --mode=root --variant=extract --architectures="$arch" --include='?essential' --include="$include" \
+    --setup-hook='for folder in bin sbin lib; do mkdir -p "$1/usr/$folder"; ln -s "usr/$folder" "$1/$folder"; done' \
     --aptopt='APT::Install-Recommends "false"' --skip=download/empty,cleanup/apt,cleanup/mmdebstrap \
     "$suite" "$root" - <"$work/sources.list"
 printf 'Dir "%s";\nAPT::Architecture "%s";\nAPT::Architectures { "%s"; };\nAPT::Sandbox::User "root";\n' \
@@ -212,7 +218,8 @@ cat >"$root/etc/systemd/system/agent.service" <<'UNIT'
 Description=Shell of the test driver
 StartLimitIntervalSec=0
 [Service]
-ExecStart=/bin/sh -c 'exec /bin/sh </dev/vport0p1 >/dev/vport0p1 2>&1'
+# The port can be opened once only.
+ExecStart=/bin/sh -c 'exec /bin/sh <>/dev/vport0p1 >&0 2>&0'
 Restart=always
 RestartSec=1
 [Install]

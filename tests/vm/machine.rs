@@ -31,7 +31,7 @@ impl Image {
 }
 
 /// How long a boot may take until the agent answers, and until systemd has started everything.
-const BOOT: Duration = Duration::from_secs(400);
+const BOOT: Duration = Duration::from_secs(600);
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The machine.
@@ -175,16 +175,16 @@ impl Machine {
         self.shell().start(script).expect("a machine that listens");
     }
 
-    /// Shuts it down in order.
-    pub fn power_off(&mut self) {
-        self.leave("systemctl poweroff");
+    /// Shuts it down in order; `verb` is systemctl's, poweroff or reboot: QEMU ends after either.
+    pub fn shut_down(&mut self, verb: &str) {
+        self.leave(&format!("systemctl {verb}"));
         let (mut qemu, _shell) = self.running.take().expect("a machine that runs");
         let start = Instant::now();
         while qemu.try_wait().expect("a child").is_none() {
             if start.elapsed() > MINUTE * 3 {
                 let _ = qemu.kill();
                 let _ = qemu.wait();
-                panic!("no end of the shutdown\n{}", self.console());
+                panic!("no end of {verb}\n{}", self.console());
             }
             std::thread::sleep(Duration::from_millis(100));
         }

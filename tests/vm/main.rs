@@ -90,20 +90,20 @@ fn keeps_its_containers(image: Image, cuts: u32, sizes: &[&str]) {
     let system = &mut system;
     let mut steps = Steps::default();
     let mut before = None;
-    steps.step("boot", || system.boot("4k"));
+    steps.require("boot", || system.boot("4k"));
     steps.step("before the installation", || {
         system.load_images();
         before = Some(system.handlers());
     });
-    steps.step("installation", || system.install());
+    steps.require("installation", || system.install());
     for &size in sizes {
-        steps.step(&format!("boot after the installation, with pages of {size}"), || system.reboot(size));
+        steps.require(&format!("boot after the installation, with pages of {size}"), || system.reboot(size));
         steps.step(&format!("a container runs, with pages of {size}"), || system.runs_container());
         steps.step(&format!("status, with pages of {size}"), || system.is_healthy("--wait"));
     }
-    steps.step("boot", || system.reboot("4k"));
+    steps.require("boot", || system.reboot("4k"));
     steps.step("a container to be restarted", || system.start_lasting());
-    steps.step("boot", || system.reboot("4k"));
+    steps.require("boot", || system.reboot("4k"));
     steps.step("the container to be restarted runs", || system.lasting_runs());
     steps.step("status", || system.is_healthy("--wait"));
     steps.step("share of the boot", || system.tell_boot());
@@ -114,7 +114,7 @@ fn keeps_its_containers(image: Image, cuts: u32, sizes: &[&str]) {
         steps.step(&format!("power cut {cut} during apply"), || system.survives_cut(cut));
     }
     steps.step("uninstall", || system.uninstall(before.as_ref().expect("the first look")));
-    steps.step("power off", || system.machine.power_off());
+    steps.step("power off", || system.machine.shut_down("poweroff"));
     steps.finish();
 }
 
@@ -126,9 +126,9 @@ fn a_system_without_docker_is_proven() {
     let mut system = System::new(PLAIN, PLAIN.name);
     let system = &mut system;
     let mut steps = Steps::default();
-    steps.step("boot", || system.boot("4k"));
-    steps.step("installation", || system.install());
-    steps.step("boot after the installation", || system.reboot("4k"));
+    steps.require("boot", || system.boot("4k"));
+    steps.require("installation", || system.install());
+    steps.require("boot after the installation", || system.reboot("4k"));
     steps.step("status", || system.is_healthy("--wait"));
     steps.step("builtin self-test", || {
         let said = system.machine.sh("qemu-persist selftest --json");
@@ -136,6 +136,6 @@ fn a_system_without_docker_is_proven() {
         assert_eq!(said["platforms"][0]["results"][0]["runtime"], "builtin", "{said:#}");
         assert_eq!(said["platforms"][0]["results"][0]["verdict"], "pass", "{said:#}");
     });
-    steps.step("power off", || system.machine.power_off());
+    steps.step("power off", || system.machine.shut_down("poweroff"));
     steps.finish();
 }

@@ -22,6 +22,13 @@ impl Steps {
         eprintln!("{} {:6.1} s  {name}", if passed { "ok    " } else { "FAILED" }, start.elapsed().as_secs_f64());
     }
 
+    /// As [`Steps::step`], for one without which there is no next: the test ends where it fails.
+    pub fn require(&mut self, name: &str, action: impl FnOnce()) {
+        let before = self.failed.len();
+        self.step(name, action);
+        assert!(self.failed.len() == before, "no way on after: {}", self.failed.join("; "));
+    }
+
     /// The end: fails where a step has failed.
     pub fn finish(self) {
         assert!(self.failed.is_empty(), "failed: {}", self.failed.join("; "));

@@ -68,9 +68,9 @@ impl System {
         }
     }
 
-    /// Shuts down in order and boots again, with pages of `size`.
+    /// Reboots, into a kernel with pages of `size`.
     pub fn reboot(&mut self, size: &str) {
-        self.machine.power_off();
+        self.machine.shut_down("reboot");
         self.boot(size);
     }
 
@@ -84,6 +84,7 @@ impl System {
         self.machine.sh("tar -C /root -xf /dev/vdb && apt-get -qq update");
         let script = "DEBIAN_FRONTEND=noninteractive apt-get install -y /root/qemu-persist.deb";
         self.machine.sh_within(script, MINUTE * 5);
+        self.machine.sh("[ -e /usr/lib/systemd/system/qemu-persist.service ] || qemu-persist apply"); // INTERIM
     }
 
     /// The command that runs a container of the foreign platform, as users do.
