@@ -210,7 +210,7 @@ echo "$name" >"$root/etc/hostname"
 tr -d - </proc/sys/kernel/random/uuid >"$root/etc/machine-id"
 # What only costs time here. The agent below is how tests get in, and nobody logs in.
 for unit in apt-daily{,-upgrade}.timer e2scrub_{all.timer,reap.service} fstrim.timer dpkg-db-backup.timer \
-    serial-getty@.service getty@.service console-getty.service systemd-hwdb-update.service ldconfig.service; do
+    serial-getty@.service getty@.service {getty-static,console-getty}.service systemd-hwdb-update.service ldconfig.service; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 cat >"$root/etc/systemd/system/agent.service" <<'UNIT'

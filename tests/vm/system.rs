@@ -22,17 +22,20 @@ pub struct Breakage {
     script: &'static str,
     /// How long it may take, in minutes.
     minutes: u32,
+    /// Whether only the service mends it, which its journal then has to tell.
+    told: bool,
 }
 
 /// What others do to handlers, and after which containers run again without a hand being laid on.
 pub const BREAKAGES: [Breakage; 4] = [
-    Breakage { name: "flush", script: "echo -1 >/proc/sys/fs/binfmt_misc/status", minutes: 1 },
-    Breakage { name: "restart of systemd-binfmt", script: "systemctl restart systemd-binfmt", minutes: 2 },
+    Breakage { name: "flush", script: "echo -1 >/proc/sys/fs/binfmt_misc/status", minutes: 1, told: true },
+    Breakage { name: "restart of systemd-binfmt", script: "systemctl restart systemd-binfmt", minutes: 2, told: false },
     Breakage {
         name: "reinstallation of Python",
         script: "python=$(cd /opt/debs && echo python3.*-minimal_*.deb); [ -e /opt/debs/$python ] || exit 0
                  DEBIAN_FRONTEND=noninteractive apt-get install -y --reinstall ${python%%_*}",
         minutes: 15,
+        told: false,
     },
     // As the register.sh of multiarch/qemu-user-static does with --reset.
     Breakage {
@@ -43,6 +46,7 @@ pub const BREAKAGES: [Breakage; 4] = [
             fi
             find /proc/sys/fs/binfmt_misc -type f -name "qemu-*" -exec sh -c "echo -1 >{}" \;'"#,
         minutes: 3,
+        told: true,
     },
 ];
 
@@ -84,7 +88,6 @@ impl System {
         self.machine.sh("tar -C /root -xf /dev/vdb && apt-get -qq update");
         let script = "DEBIAN_FRONTEND=noninteractive apt-get install -y /root/qemu-persist.deb";
         self.machine.sh_within(script, MINUTE * 5);
-        self.machine.sh("[ -e /usr/lib/systemd/system/qemu-persist.service ] || qemu-persist apply"); // INTERIM
     }
 
     /// The command that runs a container of the foreign platform, as users do.
@@ -132,8 +135,8 @@ impl System {
     }
 
     /// `status` says that all is well.
-    pub fn is_healthy(&mut self, arguments: &str) {
-        let ran = self.machine.run_within(&format!("qemu-persist status {arguments}"), MINUTE * 6);
+    pub fn is_healthy(&mut self) {
+        let ran = self.machine.run_within("qemu-persist status --wait", MINUTE * 6);
         assert_eq!(ran.code, 0, "{}{}{}", ran.out, ran.err, self.describe());
     }
 
@@ -166,9 +169,14 @@ impl System {
         let waited = self.recovers(60);
         eprintln!("              foreign programs start after {:.2} s", waited.as_secs_f64());
         self.runs_container();
-        for record in self.news() {
+        let handler = self.handler();
+        self.machine.sh_within(&format!("until [ -e {TABLE}/{handler} ]; do sleep 0.5; done"), MINUTE);
+        let news = self.news();
+        for record in &news {
             eprintln!("              journal: {}", record["MESSAGE"].as_str().unwrap_or("(no text)"));
         }
+        let told = news.iter().any(|record| record["ACTION"].is_string() && record["HANDLER"] == handler.as_str());
+        assert!(told || !breakage.told, "{news:#?}{}", self.describe());
     }
 
     /// Applies again and again, with everything gone before, and pulls the plug meanwhile; the next
@@ -184,7 +192,7 @@ impl System {
         self.boot("4k");
         self.lasting_runs();
         self.runs_container();
-        self.is_healthy("--wait");
+        self.is_healthy();
     }
 
     /// Says what the boot has spent on handlers.
@@ -197,7 +205,7 @@ impl System {
 
     /// Uninstalls, which gives back the handlers that were there `before` the installation.
     pub fn uninstall(&mut self, before: &BTreeMap<String, String>) {
-        let script = "qemu-persist remove; DEBIAN_FRONTEND=noninteractive apt-get purge -y qemu-persist";
+        let script = "DEBIAN_FRONTEND=noninteractive apt-get purge -y qemu-persist";
         self.machine.sh_within(script, MINUTE * 5);
         assert_eq!(&self.handlers(), before, "after the purge");
         assert_eq!(
