@@ -76,11 +76,16 @@ pub fn changed(step: &Step, before: &Snapshot) {
     );
 }
 
-/// One change that failed.
-pub fn failed(step: &Step, error: &str, before: &Snapshot) {
+/// One change that failed; with `lost_race`, since somebody else changed the same at that moment.
+pub fn failed(step: &Step, error: &str, lost_race: bool, before: &Snapshot) {
     let (platform, action, handler) = about(step);
     let old = state_before(&step.action, before);
     let words = action.replace('_', " ");
+    if lost_race {
+        // Whoever did is heard of next, and what is wrong then is mended.
+        tracing::info!(platform, action, handler, "left {words} {handler} for now: {error}");
+        return;
+    }
     tracing::error!(
         message_id = CHANGE_FAILED,
         platform,

@@ -96,8 +96,8 @@ pub fn apply_if(root: &Root, snapshot: &Snapshot, plan: &Plan, undisturbed: impl
     for step in &run.outcome.done {
         messages::changed(step, snapshot);
     }
-    for Failed { step, error, .. } in &run.outcome.failed {
-        messages::failed(step, error, snapshot);
+    for Failed { step, error, lost_race } in &run.outcome.failed {
+        messages::failed(step, error, *lost_race, snapshot);
     }
     run.outcome
 }

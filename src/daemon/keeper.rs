@@ -387,12 +387,15 @@ impl Keeper {
         for look in looks.iter().filter(good) {
             self.note_void(snapshot, look);
         }
-        // What the service is itself about is not said by it, nor that a proof is on its way.
-        let is_own = |f: &&Finding| f.id.starts_with("service-") || f.id == "proof-pending";
-        let findings = findings.iter().filter(|f| f.severity > Severity::Note && !is_own(f));
+        // What the service is itself about is not said by it.
+        let findings = findings.iter().filter(|f| f.severity > Severity::Note && !f.id.starts_with("service-"));
         let mut told = BTreeSet::new();
         for finding in findings {
-            let key = (finding.id, finding.subject.clone(), finding.message.clone());
+            // That a proof is on its way, and that it does not come, is no news after each other.
+            let key = match finding.id {
+                "proof-pending" | "unproven" => ("unproven", finding.subject.clone(), String::new()),
+                id => (id, finding.subject.clone(), finding.message.clone()),
+            };
             if !self.told.contains(&key) {
                 messages::found(finding);
             }
