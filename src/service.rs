@@ -48,14 +48,18 @@ pub struct Repair {
     pub why: String,
 }
 
-/// Something that is undone again and again, and that the service mends more and more rarely.
+/// Something that is undone again and again, or cannot be mended, and that the service mends more and
+/// more rarely.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct BackedOff {
     /// The platform or handler; `host` for the table as a whole.
     pub subject: String,
-    /// How often it was mended in a row.
+    /// How often it was mended, or tried to, in a row.
     pub repairs: u32,
+    /// Whether it is the repair that fails, where nothing undoes it.
+    #[serde(default)]
+    pub failing: bool,
     /// When it is tried next, in seconds since boot.
     pub until: u64,
 }

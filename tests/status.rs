@@ -73,7 +73,12 @@ fn what_it_tells_is_told_and_judged() {
             handler: "qemu-aarch64".into(),
             why: "no handler is registered".into(),
         });
-        state.backed_off.push(BackedOff { subject: "linux/arm64".into(), repairs: 6, until: now + 1000 });
+        state.backed_off.push(BackedOff {
+            subject: "linux/arm64".into(),
+            repairs: 6,
+            failing: false,
+            until: now + 1000,
+        });
         state.config_error = Some("/etc/qemu-persist/config.toml:1:1: no".into());
     });
     expect(&host, 1, &["service-backed-off", "service-config"], "service running");
@@ -82,7 +87,7 @@ fn what_it_tells_is_told_and_judged() {
         "  started      2 hours ago, version 0.1.0\n",
         "  repairs      1 change since boot\n",
         "ago: registered qemu-aarch64 for linux/arm64, because",
-        "  backed off   linux/arm64, after 6 in a row: tries again in 16 minutes\n",
+        "  backed off   linux/arm64, after 6 repairs in a row: tries again in 16 minutes\n",
     ] {
         assert!(text.contains(told), "{told:?} is not in\n{text}");
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Fights: repairs that something else keeps undoing are made more and more rarely.
+//! Fights: repairs that something else keeps undoing, or that fail, are made more and more rarely.
 //!
 //! Each thing that is mended has a count of repairs in a row. Up to a limit they are made at once;
 //! then the pause before the next one doubles, up to ten minutes. A thing that stays as it should be
@@ -23,8 +23,17 @@ struct Fight {
     last: Duration,
     until: Duration,
     backed_off: bool,
+    /// In a row.
+    failures: u32,
     /// Until when what follows belongs to the last repair.
     rest: Duration,
+}
+
+impl Fight {
+    /// Whether its repairs are made rarely.
+    fn is_rare(&self) -> bool {
+        self.backed_off || self.failures > 0
+    }
 }
 
 /// What is being mended, and how often. Times are given by the caller, since any one moment.
@@ -36,8 +45,10 @@ pub(super) struct Fights(BTreeMap<String, Fight>);
 pub(super) struct Truce {
     /// What it is about.
     pub(super) subject: String,
-    /// The repairs in a row.
+    /// The repairs, or failures, in a row.
     pub(super) repairs: u32,
+    /// Whether the last one failed.
+    pub(super) failing: bool,
     /// When the next one is made.
     pub(super) until: Duration,
 }
@@ -60,18 +71,24 @@ impl Fights {
         self.0.get_mut(subject).is_some_and(|fight| now < std::mem::take(&mut fight.rest))
     }
 
-    /// Notes a repair of `subject` at `now`. One that failed, and would fail again at once, counts
-    /// as `limit` of them. Gives true where it is backed off from here on, and was not before.
+    /// Notes a repair of `subject` at `now`. Beyond `limit` of them in a row it is backed off from, and
+    /// at once where one failed and would fail again. Gives true where it is backed off from here on
+    /// because repairs are undone, and was not before.
     pub(super) fn count(&mut self, subject: &str, now: Duration, limit: u32, failed: bool) -> bool {
         let fight = self.0.entry(subject.to_owned()).or_default();
         if now >= fight.last.saturating_add(CALM).max(fight.until.saturating_add(CALM)) {
             *fight = Fight::default();
         }
-        fight.repairs = fight.repairs.saturating_add(1).max(if failed { limit } else { 0 });
         fight.last = now;
-        let Some(beyond) = fight.repairs.checked_sub(limit) else { return false };
+        if failed {
+            fight.failures = fight.failures.saturating_add(1);
+        } else {
+            (fight.failures, fight.repairs) = (0, fight.repairs.saturating_add(1));
+        }
+        let beyond = fight.repairs.checked_sub(limit).max(fight.failures.checked_sub(1));
+        let Some(beyond) = beyond else { return false };
         fight.until = now + FIRST.saturating_mul(1 << beyond.min(16)).min(LONGEST);
-        !std::mem::replace(&mut fight.backed_off, true)
+        !failed && !std::mem::replace(&mut fight.backed_off, true)
     }
 
     /// Forgets what has been at peace until `now`, `disturbed` left out: what is not as it should
@@ -90,15 +107,18 @@ impl Fights {
 
     /// What is backed off.
     pub(super) fn truces(&self) -> Vec<Truce> {
-        let backed_off = self.0.iter().filter(|(_, fight)| fight.backed_off);
-        backed_off
-            .map(|(subject, fight)| Truce { subject: subject.clone(), repairs: fight.repairs, until: fight.until })
-            .collect()
+        let truce = |(subject, fight): (&String, &Fight)| Truce {
+            subject: subject.clone(),
+            repairs: if fight.failures > 0 { fight.failures } else { fight.repairs },
+            failing: fight.failures > 0,
+            until: fight.until,
+        };
+        self.0.iter().filter(|(_, fight)| fight.is_rare()).map(truce).collect()
     }
 
     /// When something has to be looked at again for this: the end of the next pause, or of a peace.
     pub(super) fn next(&self, now: Duration) -> Option<Duration> {
-        let backed_off = self.0.values().filter(|fight| fight.backed_off);
+        let backed_off = self.0.values().filter(|fight| fight.is_rare());
         let ends = backed_off.flat_map(|fight| [fight.until, fight.last.max(fight.until).saturating_add(CALM)]);
         ends.filter(|end| *end > now).min()
     }
@@ -167,7 +187,13 @@ mod tests {
         for i in 0..100 {
             assert!(!fights.count("a", s(i * 700), 2, false));
         }
-        assert!(fights.count("b", s(0), 10, true));
-        assert!(!fights.permits("b", s(0)) && fights.permits("b", s(1)));
+        for (at, pause) in [(0, 1), (1, 2), (3, 4)] {
+            assert!(!fights.count("b", s(at), 10, true), "nobody undoes it");
+            assert!(!fights.permits("b", s(at + pause - 1)) && fights.permits("b", s(at + pause)));
+        }
+        let truce = Truce { subject: "b".into(), repairs: 3, failing: true, until: s(7) };
+        assert_eq!(fights.truces(), [truce]);
+        assert!(!fights.count("b", s(7), 10, false), "it is mended at last");
+        assert!(fights.truces().is_empty() && fights.permits("b", s(7)));
     }
 }

@@ -175,7 +175,7 @@ impl Keeper {
         };
         let mut line = format!("{good} of {wanted} handlers work; {repairs}");
         for fight in &self.state.backed_off {
-            line.push_str("; backed off from ");
+            line.push_str(if fight.failing { "; cannot mend " } else { "; backed off from " });
             line.push_str(&fight.subject);
         }
         if self.config_error.is_some() {
@@ -450,6 +450,7 @@ impl Keeper {
         let backed_off = |truce: super::fights::Truce| BackedOff {
             subject: truce.subject,
             repairs: truce.repairs,
+            failing: truce.failing,
             until: truce.until.as_secs(),
         };
         self.state.backed_off = truces.map(backed_off).collect();

@@ -57,9 +57,10 @@ fn rows(state: &State, now: u64, lives: bool) -> Vec<(&'static str, String)> {
     if !lives {
         return rows;
     }
-    for BackedOff { subject, repairs, until } in &state.backed_off {
+    for BackedOff { subject, repairs, failing, until } in &state.backed_off {
         let next = span(until.saturating_sub(now));
-        rows.push(("backed off", format!("{subject}, after {repairs} in a row: tries again in {next}")));
+        let what = if *failing { "failures" } else { "repairs" };
+        rows.push(("backed off", format!("{subject}, after {repairs} {what} in a row: tries again in {next}")));
     }
     if state.config_error.is_some() {
         rows.push(("config", "that of before, since the new one is broken".to_owned()));
@@ -119,7 +120,7 @@ mod tests {
                 repair(7_000, Some("linux/amd64"), "unheard_of", "qemu-x86_64"),
                 repair(7_001, Some("linux/amd64"), "retire", "persist-x86_64"),
             ],
-            backed_off: vec![BackedOff { subject: "linux/386".into(), repairs: 6, until: 7_500 }],
+            backed_off: vec![BackedOff { subject: "linux/386".into(), repairs: 6, failing: false, until: 7_500 }],
             config_error: Some("no".into()),
             ..State::default()
         };
@@ -139,7 +140,7 @@ service running
                handler is registered\\u{1b}
                1 hour ago: turned handlers on, because no handler is
                registered\\u{1b}
-  backed off   linux/386, after 6 in a row: tries again in 5 minutes
+  backed off   linux/386, after 6 repairs in a row: tries again in 5 minutes
   config       that of before, since the new one is broken
 ";
         assert_eq!(shown(&busy(), Some(7_200)), expected);

@@ -105,6 +105,10 @@ fn fails(host: &Sandbox, break_it: &str, failing: &str, finding: &str) {
     assert!((2..=5).contains(&tries), "{tries} tries\n{}", daemon.log());
     let (used, looks) = (daemon.processor_time() - used, daemon.number("voluntary_ctxt_switches") - looks);
     assert!(used < 50 && looks < 100, "{used} hundredths of a second, {looks} times woken");
+    let state = daemon.state();
+    assert!(state.backed_off.iter().any(|off| off.failing && off.subject == "linux/arm64"), "{state:?}");
+    assert_eq!(counts(&daemon).1, 0, "nobody undoes it");
+    assert!(host.status().ids().contains(&"service-backed-off"), "{}", host.status().describe());
     assert!(daemon.log().contains(&format!("finding={finding} ")), "{finding} is told\n{}", daemon.log());
 }
 

@@ -21,7 +21,7 @@ pub const CHECKS: &[HostCheck] = &[
     HostCheck { id: "service-stuck", title: "the service runs and has not looked for too long", run: stuck },
     HostCheck {
         id: "service-backed-off",
-        title: "something undoes what the service mends, so that it mends it more and more rarely",
+        title: "something undoes what the service mends, or lets it fail, so that it mends it more and more rarely",
         run: backed_off,
     },
     HostCheck {
@@ -114,12 +114,16 @@ fn stuck(context: &Context<'_>) -> Vec<Found> {
 
 fn backed_off(context: &Context<'_>) -> Vec<Found> {
     let tell = |backed_off: &BackedOff| {
-        let BackedOff { subject, repairs, until } = backed_off;
+        let BackedOff { subject, repairs, failing, until } = backed_off;
         let next = match until.saturating_sub(context.snapshot.boot_seconds) {
             0 => "now".to_owned(),
             seconds => format!("in {}", span(seconds)),
         };
         let times = if *repairs == 1 { "once" } else { &format!("{repairs} times in a row") };
+        if *failing {
+            let message = format!("what the service mends fails ({subject}): it tried {times}, and tries again {next}");
+            return Found::new(Warning, message, "See why: `sudo journalctl -u qemu-persist`.");
+        }
         Found::new(
             Warning,
             format!(
