@@ -304,11 +304,11 @@ impl Run<'_> {
         self.registry.remove(&first)
     }
 
-    /// The file that the kernel opened for a rule with `F`: the one that the snapshot saw, unless
-    /// it has been replaced since.
+    /// The file that the kernel opened for a rule with `F`: the one that the snapshot saw. Where another
+    /// took its place in between, nobody knows which it was: a later look takes the handler for one
+    /// that holds the older file, and registers it again.
     fn held_by(&self, rule: &Rule) -> Option<FileIdentity> {
         let seen = self.snapshot.interpreters.get(&rule.interpreter)?.as_ref().ok()?;
-        let now = FileIdentity::new(&self.root.metadata(&rule.interpreter).ok()?, None);
-        (rule.flags.fix_binary && seen.identity.is_same(&now)).then(|| seen.identity.clone())
+        rule.flags.fix_binary.then(|| seen.identity.clone())
     }
 }
