@@ -26,13 +26,15 @@ const UNSURE: u32 = 10_000;
 #[derive(Debug)]
 pub struct Root {
     path: PathBuf,
+    live: bool,
+    /// The image's directory; none for `/`, where paths are what they are.
     image: Option<OwnedFd>,
 }
 
 impl Root {
     /// The running system's own tree.
     pub fn live() -> Self {
-        Self { path: PathBuf::from("/"), image: None }
+        Self { path: PathBuf::from("/"), live: true, image: None }
     }
 
     /// The system image below `path`. `/` is the running system itself.
@@ -44,27 +46,21 @@ impl Root {
         if path == Path::new("/") {
             return Ok(Self::live());
         }
-        Self::open_image(path)
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let image = nix::fcntl::open(&path, flags, Mode::empty())?;
+        Ok(Self { path, live: false, image: Some(image) })
     }
 
     /// The running system's own tree as if it were an image: its files, and nothing of the kernel that
-    /// it runs on, which in a chroot is another system's.
-    ///
-    /// # Errors
-    /// Where `/` cannot be opened.
-    pub fn files_only() -> io::Result<Self> {
-        Self::open_image(PathBuf::from("/"))
-    }
-
-    fn open_image(path: PathBuf) -> io::Result<Self> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let image = nix::fcntl::open(&path, flags, Mode::empty())?;
-        Ok(Self { path, image: Some(image) })
+    /// it runs on, which in a chroot is another system's. Neither `openat2(2)` is needed for it, which
+    /// QEMU before 9.2 does not know, nor /proc.
+    pub fn files_only() -> Self {
+        Self { path: PathBuf::from("/"), live: false, image: None }
     }
 
     /// Whether this is the running system, whose kernel may be asked and changed.
     pub fn is_live(&self) -> bool {
-        self.image.is_none()
+        self.live
     }
 
     /// Where `path` of this tree is on the running system, for messages: links are not resolved.
@@ -142,7 +138,7 @@ impl Root {
     /// # Errors
     /// Those of `open(2)` and `fstat(2)`.
     pub fn metadata(&self, path: &Path) -> io::Result<Metadata> {
-        if self.is_live() {
+        if self.image.is_none() {
             return path.metadata();
         }
         self.open_with(path, OFlag::O_PATH)?.metadata()
@@ -153,7 +149,7 @@ impl Root {
     /// # Errors
     /// Those of `open(2)` and `fstat(2)`.
     pub fn link_metadata(&self, path: &Path) -> io::Result<Metadata> {
-        if self.is_live() {
+        if self.image.is_none() {
             return path.symlink_metadata();
         }
         self.open_with(path, OFlag::O_PATH | OFlag::O_NOFOLLOW)?.metadata()
@@ -169,7 +165,7 @@ impl Root {
     /// # Errors
     /// Those of `readlink(2)`; `EINVAL` where it is no link.
     pub fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
-        if self.is_live() {
+        if self.image.is_none() {
             return path.read_link();
         }
         let link = self.open_with(path, OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
@@ -181,7 +177,7 @@ impl Root {
     /// # Errors
     /// Those of `open(2)`: nothing is there, a link leads nowhere, or in a circle.
     pub fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
-        if self.is_live() {
+        if self.image.is_none() {
             return path.canonicalize();
         }
         self.path_of(&self.open_with(path, OFlag::O_PATH)?)
@@ -228,7 +224,7 @@ impl Root {
             });
             entries.collect()
         };
-        if self.is_live() {
+        if self.image.is_none() {
             return names(path);
         }
         let dir = self.open_with(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
@@ -237,7 +233,7 @@ impl Root {
 
     /// A name of the directory `path` that writes reach: links in an image stay inside it.
     fn writable_dir(&self, path: &Path) -> io::Result<(Option<File>, PathBuf)> {
-        if self.is_live() {
+        if self.image.is_none() {
             return Ok((None, path.to_owned()));
         }
         let dir = self.open_with(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?;

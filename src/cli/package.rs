@@ -34,9 +34,9 @@ pub(super) fn run(arguments: &[OsString], screen: &mut Screen) -> anyhow::Result
     };
     let wish = Wish::default();
     let report = match what {
-        Some("files") => apply::perform(&Root::files_only()?, &wish, true)?,
+        Some("files") => apply::perform(&Root::files_only(), &wish, true)?,
         Some("hand-over") => remove::perform(&Root::live(), &wish)?,
-        Some("hand-over-files") => remove::perform(&Root::files_only()?, &wish)?,
+        Some("hand-over-files") => remove::perform(&Root::files_only(), &wish)?,
         _ => return Err(Failure::Usage(format!("{VERB} is for the Debian package's own scripts")).into()),
     };
     if report.changed || !report.failed.is_empty() {
