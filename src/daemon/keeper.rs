@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The keeper: what the service knows, and what it does at each look.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -14,6 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 
 use super::fights::Fights;
+use super::news::News;
 use super::registrars::registrar_runs;
 use super::watches::{Change, Watches};
 use crate::apply::{Lock, LockError, Outcome, apply_if};
@@ -22,18 +23,16 @@ use crate::assess::look::{Look, Proven, first_seen};
 use crate::assess::plan::{Action, Step, Wish};
 use crate::config::{Config, ConfigError};
 use crate::files::Root;
-use crate::finding::{Finding, Severity};
+use crate::finding::Finding;
 use crate::messages;
 use crate::record::{self, Registrations};
-use crate::service::{BackedOff, LOCK, Repair, SELFTEST_DUE, STATE, State};
+use crate::service::{BackedOff, LOCK, Repair, STATE, State};
 use crate::snapshot::{Kernel, Snapshot};
 
 /// How long nobody else may have written before the names that other tools use are taken.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long to wait for a run of the command that is changing handlers.
 const BUSY: Duration = Duration::from_millis(20);
-/// Until when the self-test after boot, which a timer starts, may be yet to come.
-const AFTER_BOOT: Duration = Duration::from_secs(300);
 /// How many of the last changes are told.
 const RECENT: usize = 20;
 /// What the table as a whole is called among the things that are mended.
@@ -80,8 +79,7 @@ pub(super) struct Keeper {
     every: Duration,
     state: State,
     saved: State,
-    told: BTreeSet<(&'static str, Option<String>, String)>,
-    noted: BTreeMap<String, u64>,
+    news: News,
     works: (usize, usize),
     _alive: Flock<std::fs::File>,
 }
@@ -136,8 +134,7 @@ impl Keeper {
                 ..before.unwrap_or_default()
             },
             saved: State::default(),
-            told: BTreeSet::new(),
-            noted: BTreeMap::new(),
+            news: News::default(),
             works: (0, 0),
             _alive: alive,
         };
@@ -385,28 +382,9 @@ impl Keeper {
             return;
         }
         for look in looks.iter().filter(good) {
-            self.note_void(snapshot, look);
+            self.news.ask_for_proof(&self.root, snapshot, look);
         }
-        // What the service is itself about is not said by it.
-        let findings = findings.iter().filter(|f| f.severity > Severity::Note && !f.id.starts_with("service-"));
-        let mut told = BTreeSet::new();
-        for finding in findings {
-            // That a proof is on its way, and that it does not come, is no news after each other.
-            let key = match finding.id {
-                "proof-pending" | "unproven" => ("unproven", finding.subject.clone(), String::new()),
-                id => (id, finding.subject.clone(), finding.message.clone()),
-            };
-            if !self.told.contains(&key) {
-                messages::found(finding);
-            }
-            told.insert(key);
-        }
-        for (id, subject, _) in self.told.difference(&told) {
-            if !told.iter().any(|(other, of, _)| (other, of) == (id, subject)) {
-                messages::gone(id, subject.as_deref());
-            }
-        }
-        self.told = told;
+        self.news.tell(findings);
     }
 
     /// Writes down which files were on disk when handlers of others were first seen, by which a later
@@ -420,28 +398,6 @@ impl Keeper {
         snapshot.registrations = Registrations { boot_id, seen, ..std::mem::take(&mut snapshot.registrations) };
         if let Err(e) = record::save(&self.root, record::REGISTRATIONS, &snapshot.registrations) {
             tracing::warn!("{}: {e}", record::REGISTRATIONS);
-        }
-    }
-
-    /// Has the self-test started where nothing proves the handler that wins now. That nothing is
-    /// proven yet since the host was booted is not for here: a timer sees to that.
-    fn note_void(&mut self, snapshot: &Snapshot, look: &Look<'_>) {
-        let reason = match &look.proven {
-            Proven::Void { reason } => reason.as_str(),
-            Proven::Never if look.target.platform.is_some() => "it was never proven",
-            _ => return,
-        };
-        let Some(winner) = &look.winner else { return };
-        let proof = snapshot.proofs.get(&look.target.subject);
-        let of_this_boot = proof.is_some_and(|proof| proof.boot_id == snapshot.facts.boot_id);
-        let (subject, inode) = (look.target.subject.clone(), winner.entry.inode);
-        let left_to_timer = !of_this_boot && now() < AFTER_BOOT;
-        if left_to_timer || self.noted.insert(subject, inode) == Some(inode) {
-            return;
-        }
-        let note = format!("{}: {reason}\n", look.target.subject);
-        if let Err(e) = self.root.write_whole(Path::new(SELFTEST_DUE), note.as_bytes()) {
-            tracing::warn!("{SELFTEST_DUE}: {e}");
         }
     }
 

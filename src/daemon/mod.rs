@@ -6,6 +6,7 @@
 
 mod fights;
 mod keeper;
+mod news;
 mod registrars;
 mod watches;
 
