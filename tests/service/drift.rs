@@ -170,6 +170,28 @@ fn whatever_is_broken_is_mended() {
 }
 
 #[test]
+fn flushes_without_end_do_not_make_it_larger() {
+    let host = match host() {
+        Ok(host) => host,
+        Err(reason) => return skip(&reason),
+    };
+    host.write("/etc/qemu-persist/config.toml.d/many.toml", "[service]\nback_off_after = 1000000\n");
+    let daemon = Daemon::start(&host);
+    let mut shell = Shell::new(&host);
+    let mut flush = |times: u64| {
+        for _ in 0..times {
+            shell.run(&format!("echo -1 > {TABLE}/status"));
+            wait_for("a handler", PATIENCE, || if table(&host)?.is_empty() { Err("none".to_owned()) } else { Ok(()) });
+        }
+        (daemon.number("RssAnon"), daemon.number("VmRSS"))
+    };
+    let all = times("QEMU_PERSIST_TEST_FLUSHES", 600);
+    let sizes: Vec<_> = (0..6).map(|_| flush(all / 6)).collect();
+    eprintln!("{all} flushes; private and resident KiB after each sixth of them: {sizes:?}");
+    assert!(sizes[5].0 <= sizes[0].0 + 32, "{sizes:?}");
+}
+
+#[test]
 fn killed_anywhere_it_converges_when_it_is_started_again() {
     let all = times("QEMU_PERSIST_TEST_KILLS", 40);
     let mut chance = Chance::new("kills");
