@@ -124,6 +124,9 @@ if [[ -n $vm ]]; then
     run "virtual machines" prepare_machines
     export QEMU_PERSIST_VM=$vm
 fi
+# What the service is promised to endure; fewer of each otherwise.
+[[ $vm != full ]] || export QEMU_PERSIST_TEST_BREAKAGES=1000 QEMU_PERSIST_TEST_KILLS=200 \
+    QEMU_PERSIST_TEST_SYSTEMD_BINFMT_RUNS=1000
 run "build of the tests" cargo nextest run --locked --all-features --no-run
 current=tests
 step "tests"
