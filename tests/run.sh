@@ -85,7 +85,7 @@ check_installation() {
 # What virtual machines boot, and the packages that go into them.
 prepare_machines() {
     local image images=(trixie-arm64) arch arches=(arm64)
-    [[ $vm != full ]] || images+=(trixie-arm64-plain bookworm-arm64 article-arm64 trixie-amd64) arches+=(amd64)
+    [[ $vm != full ]] || images+=(plain-arm64 bookworm-arm64 article-arm64 trixie-amd64) arches+=(amd64)
     [[ -z $quick ]] || for arch in "${arches[@]}"; do packaging/build-deb.sh --arch "$arch"; done
     for image in "${images[@]}"; do tests/vm/build-image.sh "$image"; done
 }

@@ -17,7 +17,7 @@ case $name in
         suite=trixie packages=("${docker[@]}" docker-cli qemu-user python3-minimal)
         kernels+=(linux-image-arm64-16k) spare=(qemu-user-binfmt)
         ;;
-    trixie-arm64-plain) suite=trixie packages=(qemu-user qemu-user-binfmt) ;;
+    plain-arm64) suite=trixie packages=(qemu-user qemu-user-binfmt) ;;
     bookworm-arm64) suite=bookworm packages=("${docker[@]}" qemu-user-static python3-minimal) ;;
     # As the article that users come from has it.
     article-arm64) suite=bookworm packages=("${docker[@]}" qemu-user-static binfmt-support) ;;
