@@ -58,7 +58,7 @@ impl Visit for Fields {
 
 impl Source for Fields {
     fn visit<'kvs>(&'kvs self, visitor: &mut dyn VisitSource<'kvs>) -> Result<(), log::kv::Error> {
-        for (key, value) in &self.fields {
+        for (key, value) in self.fields.iter().filter(|(_, value)| !value.is_empty()) {
             visitor.visit_pair(Key::from_str(key), Value::from(value.as_str()))?;
         }
         Ok(())
@@ -84,7 +84,7 @@ impl Fields {
         let fields = self
             .fields
             .iter()
-            .filter(|(key, _)| !FOR_PROGRAMS.contains(key))
+            .filter(|(key, value)| !FOR_PROGRAMS.contains(key) && !value.is_empty())
             .map(|(key, value)| format!(" {key}={}", escape(value)));
         format!("{}: {}{}", level.as_str().to_lowercase(), escape(&self.message), fields.collect::<String>())
     }

@@ -115,7 +115,7 @@ pub fn gone(id: &str, subject: Option<&str>) {
 }
 
 fn about(step: &Step) -> (&str, &'static str, String) {
-    (step.subject.as_deref().unwrap_or_default(), step.action.name(), step.action.handler())
+    (step.subject.as_deref().unwrap_or("host"), step.action.name(), step.action.handler())
 }
 
 /// An entry in one line: its rule, and whether it is off.

@@ -31,8 +31,12 @@ use crate::snapshot::{Kernel, Snapshot};
 
 /// How long nobody else may have written before the names that other tools use are taken.
 const QUIET: Duration = Duration::from_secs(1);
-/// How long to wait for a run of the command that is changing handlers.
+/// How long to wait at first for a run of the command that is changing handlers.
 const BUSY: Duration = Duration::from_millis(20);
+/// And in the end.
+const LONGEST_BUSY: Duration = Duration::from_secs(1);
+/// How long to wait for it at the start.
+const START: Duration = Duration::from_secs(5);
 /// How many of the last changes are told.
 const RECENT: usize = 20;
 /// What the table as a whole is called among the things that are mended.
@@ -76,6 +80,7 @@ pub(super) struct Keeper {
     /// When anybody last wrote where this service watches.
     disturbed: Instant,
     next: Instant,
+    busy: Duration,
     every: Duration,
     state: State,
     saved: State,
@@ -125,6 +130,7 @@ impl Keeper {
             looked_at_all: Instant::now(),
             disturbed: Instant::now(),
             next: Instant::now(),
+            busy: BUSY,
             every,
             state: State {
                 pid: std::process::id(),
@@ -138,13 +144,32 @@ impl Keeper {
             works: (0, 0),
             _alive: alive,
         };
-        // A run of the command that is changing handlers at this moment is waited for.
+        // A run of the command that is changing handlers at this moment is waited for, but systemd does
+        // not wait for long.
+        let begin = Instant::now();
         while !keeper.look(Change::All)? {
+            if begin.elapsed() > START {
+                tracing::warn!("another run of qemu-persist has been changing handlers for seconds; still waiting");
+                return Ok(keeper);
+            }
             std::thread::sleep(BUSY);
         }
         let (good, wanted) = keeper.works;
         tracing::info!(message_id = messages::LOOKED, "watching: {good} of {wanted} handlers work");
         Ok(keeper)
+    }
+
+    /// Disables what captures the host's own programs, without waiting for whoever changes handlers:
+    /// nothing can be started until this is done, and it does no harm twice.
+    fn undo_capture(&mut self) {
+        let Some(snapshot) = self.snapshot.take().map(|snapshot| snapshot.with_new_table(&self.root)) else { return };
+        let mut plan = assess(&snapshot, &Wish::default()).plan;
+        plan.steps.retain(is_emergency);
+        if !plan.steps.is_empty() {
+            let outcome = apply_if(&self.root, &snapshot, &plan, || true);
+            self.remember(&outcome, false, now());
+        }
+        self.snapshot = Some(snapshot);
     }
 
     /// When to look again if nothing happens until then.
@@ -192,12 +217,15 @@ impl Keeper {
         let lock = match Lock::take_within(&self.root, Duration::ZERO) {
             Ok(lock) => lock,
             Err(LockError::Held(..)) => {
+                self.undo_capture();
                 self.pending = self.pending.max(Change::Table);
-                self.next = Instant::now() + BUSY;
+                self.next = Instant::now() + self.busy;
+                self.busy = LONGEST_BUSY.min(self.busy * 2);
                 return Ok(false);
             }
             Err(e) => return Err(e.into()),
         };
+        self.busy = BUSY;
         // What was changed until now is seen by this look, and by no other.
         self.pending = self.pending.max(self.watches.drain());
         if self.pending != Change::None {

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-/// What they are called in /proc/PID/comm, which holds 15 bytes.
+/// What they are called in /proc/PID/stat, which holds 15 bytes of a name.
 const REGISTRARS: [&str; 2] = ["systemd-binfmt", "update-binfmts"];
 
 /// Whether one runs now. A process that starts while this looks is not seen, but has to load its
@@ -18,10 +18,13 @@ pub(super) fn registrar_runs() -> bool {
 fn is_among(processes: &Path) -> bool {
     let Ok(processes) = std::fs::read_dir(processes) else { return false };
     let names = processes.flatten().filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit());
-    names.filter_map(|entry| std::fs::read(entry.path().join("comm")).ok()).any(|name| {
-        let name = name.trim_ascii_end();
-        REGISTRARS.iter().any(|registrar| registrar.as_bytes() == name)
-    })
+    names.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok()).any(|stat| is_one(&stat))
+}
+
+/// Reads `PID (NAME) STATE ...`, of proc_pid_stat(5). A dead one that nobody has waited for does nothing.
+fn is_one(stat: &str) -> bool {
+    let parts = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(") "));
+    parts.is_some_and(|(name, rest)| REGISTRARS.contains(&name) && !rest.starts_with(['Z', 'X']))
 }
 
 #[cfg(test)]
@@ -33,13 +36,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let process = |id: &str, name: &str| {
             std::fs::create_dir(dir.path().join(id)).unwrap();
-            std::fs::write(dir.path().join(id).join("comm"), name).unwrap();
+            std::fs::write(dir.path().join(id).join("stat"), format!("{id} ({name} 1 1\n")).unwrap();
         };
-        process("1", "systemd\n");
-        process("77", "systemd-binfmt2\n");
-        process("self", "systemd-binfmt\n");
+        process("1", "systemd) S");
+        process("77", "systemd-binfmt2) R");
+        process("78", "systemd-binfmt) Z");
+        process("self", "systemd-binfmt) R");
         assert!(!is_among(dir.path()) && !is_among(&dir.path().join("gone")));
-        process("402", "systemd-binfmt\n");
+        process("402", "systemd-binfmt) D");
         assert!(is_among(dir.path()));
     }
 }
