@@ -100,6 +100,7 @@ fn rename_stand_in(snapshot: &Snapshot, look: &Look<'_>, desired: Option<&Rule>,
     let wins = look.winner.as_ref().is_some_and(|w| names.contains(&w.entry.name) && ours(&w.entry.name));
     let Some(rule) = desired.filter(|_| wins) else { return };
     let (action, why) = match table.entry(&rule.name) {
+        Some(_) if good_behind(snapshot, look) => return,
         None => (
             Action::Register { rule: rule.clone(), manner: Manner::New, displaced: None },
             format!("the name {} is free, under which other tools look for it", rule.name),
@@ -114,6 +115,26 @@ fn rename_stand_in(snapshot: &Snapshot, look: &Look<'_>, desired: Option<&Rule>,
         Some(_) => return,
     };
     plan.push(Some(&look.target.subject), action, why);
+}
+
+/// Whether a good handler of the conventional name would run everything without the stand-ins, since
+/// somebody registered it while they stood in.
+fn good_behind(snapshot: &Snapshot, look: &Look<'_>) -> bool {
+    let Some(table) = snapshot.kernel.table() else { return false };
+    let (target, names) = (look.target, stand_ins(&look.target.name));
+    // Those of an exchange are recorded under the name that they stand in for: its old holder is
+    // what was to be replaced.
+    let own = |name: &String| table.entry(name).is_none() || snapshot.registrations.entries.contains_key(name);
+    let good = |entry: &Entry| {
+        let standing = look::stand(snapshot, target, entry, true);
+        standing.is_good() && !standing.defects.contains(&Defect::Credentials)
+    };
+    names.iter().all(own)
+        && target.heads.iter().all(|head| {
+            let mut behind = table.entries.iter().filter(|entry| !names.contains(&entry.name));
+            let behind = behind.find(|entry| entry.enabled && entry.matches(head));
+            behind.is_some_and(|entry| entry.name == target.name && good(entry))
+        })
 }
 
 /// What is to be given back when `holder` has been replaced.
@@ -156,7 +177,7 @@ pub(super) fn clear_stand_ins(snapshot: &Snapshot, look: &Look<'_>, plan: &mut P
             }
         }
         let wins = look.target.heads.iter().any(|head| table.winner(head).is_some_and(|entry| entry.name == *name));
-        if !kept && (replaced || !wins) {
+        if !kept && (replaced || !wins || good_behind(snapshot, look)) {
             let why = "it stood in for the handler, and is needed no more";
             plan.push(Some(&look.target.subject), Action::Retire { name: name.clone(), restore: None }, why);
         }

@@ -320,3 +320,19 @@ proptest! {
         prop_assert!(later.is_empty(), "{:#?} after {}", later, story);
     }
 }
+
+#[test]
+fn what_somebody_registered_while_a_stand_in_stood_in_is_left_to_them() {
+    let stood_in = |recorded: &str| {
+        let mut host = Host::healthy();
+        let theirs = host.table().entry("qemu-x86_64").and_then(Entry::rule).unwrap();
+        let stand_in = theirs.renamed(stand_in("qemu-x86_64"));
+        host.entry(&stand_in, 77);
+        host.record(&theirs.renamed(recorded.to_owned()), if recorded == "qemu-x86_64" { 0 } else { 77 }, 11, None);
+        host.assess().plan.steps.into_iter().map(|step| (step.action.name(), step.action.handler())).collect::<Vec<_>>()
+    };
+    let retired = ("retire", "persist-x86_64".to_owned());
+    assert_eq!(stood_in("persist-x86_64"), [retired]);
+    // What an exchange was to replace is replaced.
+    assert_eq!(stood_in("qemu-x86_64"), [("register", "qemu-x86_64".to_owned())]);
+}
