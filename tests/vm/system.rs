@@ -224,8 +224,9 @@ impl System {
 
     /// What helps to understand a failure.
     pub fn describe(&mut self) -> String {
+        let handler = self.handler();
         let script = format!(
-            "set +e; ls {TABLE}; cat {TABLE}/status {TABLE}/qemu-*; ls -l /etc/binfmt.d; qemu-persist status
+            "set +e; ls -x {TABLE}; cat {TABLE}/status {TABLE}/{handler}; ls -l /etc/binfmt.d; qemu-persist status
              systemctl status --no-pager -n 30 systemd-binfmt qemu-persist; journalctl -b -p warning --no-pager -n 30; true"
         );
         let ran = self.machine.run(&script);
