@@ -24,4 +24,4 @@ cp "$deb" "$work/root/opt/debs/this.deb"
 dpkg-deb -R "$deb" "$work/next"
 sed -i 's/^Version: .*/&+next/' "$work/next/DEBIAN/control"
 dpkg-deb --root-owner-group -Zgzip -b "$work/next" "$work/root/opt/debs/next.deb" >/dev/null
-root=$work/root suite=$suite tests/package/inside.sh "$arch" tests/package/steps.sh
+root=$work/root suite=$suite tests/inside.sh "$arch" tests/package/steps.sh

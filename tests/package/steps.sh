@@ -58,6 +58,8 @@ expect_as_before() {
     [[ -z $(traces) ]] || die "left behind: $(traces)"
 }
 
+# The system shows the table of the machine that it is built on.
+mount -t binfmt_misc binfmt_misc "$root/proc/sys/fs/binfmt_misc"
 table=$(table)
 tree=$(tree)
 inside test -e /proc/sys/fs/binfmt_misc/register || die "the system does not see the table"

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # Builds the disk image and kernels of a test system where they are not there yet, and prints their folder:
 #   sudo tests/vm/build-image.sh NAME
-# They are kept in tests/cache/vm, under a name that changes with this script. Of the build only what packages' own
-# scripts do runs under emulation, in a namespace with a binfmt_misc of its own: the machine's table stays as it is.
+# They are kept in tests/cache/vm, under a name that changes with these scripts.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . packaging/toolchain.sh
+. tests/debian.sh
 
 name=${1-}
 arch=arm64 kernels=(linux-image-arm64) spare=()
@@ -28,58 +28,21 @@ case $name in
     *) fail 64 "unknown image: $name" "see the list in $0" ;;
 esac
 packages+=(apt systemd systemd-sysv udev kmod)
-if [[ $arch == arm64 ]]; then foreign=amd64 machine=aarch64; else foreign=arm64 machine=x86_64; fi
+if [[ $arch == arm64 ]]; then foreign=amd64; else foreign=arm64; fi
 case $suite in
     trixie) python=python3.13-minimal ;;
-    bookworm) python=python3.11-minimal packages+=(usr-is-merged) ;;
+    bookworm) python=python3.11-minimal ;;
 esac
 [[ " ${packages[*]} " != *" python3-minimal "* ]] || spare+=("$python")
 
-cache=$PWD/tests/cache/vm
-image=$cache/$name-$(sha256sum "$0" | cut -c1-16)
-mkdir -p "$cache"
-exec {lock}>"$cache/.lock"
-flock "$lock"
-if [[ -d $image ]]; then
-    printf '%s\n' "$image"
-    exit
-fi
-((EUID == 0)) || fail 77 "an image has files of many users" "sudo $0 $name"
-exec {out}>&1 >&2
+begin tests/vm/build-image.sh tests/cache/vm "$name"
 SECONDS=0
-
-# What a killed build has left would never be taken for an image.
-rm -rf --one-file-system "$cache"/.building-* "$cache/$name"-*
-work=$(mktemp -d "$cache/.building-XXXXXX")
-trap 'rm -rf --one-file-system "$work"' EXIT
-chmod 755 "$work"
-root=$work/root new=$work/new
-mkdir "$root" "$new"
-
+new=$work/new
+mkdir "$new"
 say() { printf '    %s: %3d s, %s\n' "$name" "$SECONDS" "$*"; }
 
-# The mirror is the machine's own, for whatever suite.
-# shellcheck disable=SC2016 # for apt
-apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' | sort -u |
-    while read -r label uri; do
-        case $label in
-            Debian) printf 'deb %s %s main\n' "$uri" "$suite" "$uri" "$suite-updates" ;;
-            Debian-Security) printf 'deb %s %s-security main\n' "$uri" "$suite" ;;
-        esac
-    done >"$work/sources.list"
-[[ -s $work/sources.list ]] || fail 69 "apt knows no mirror of Debian" "look into /etc/apt"
-
 say "download and extract"
-include=$(IFS=,; echo "${packages[*]}")
-# /bin and the like are symbolic links before anything is in them, as Debian's installer has it.
-# shellcheck disable=SC2016 # for the shell of mmdebstrap
-mmdebstrap --quiet --mode=root --variant=extract --architectures="$arch" --include='?essential' --include="$include" \
-    --setup-hook='for folder in bin sbin lib; do mkdir -p "$1/usr/$folder"; ln -s "usr/$folder" "$1/$folder"; done' \
-    --aptopt='APT::Install-Recommends "false"' --skip=download/empty,cleanup/apt,cleanup/mmdebstrap \
-    "$suite" "$root" - <"$work/sources.list"
-printf 'Dir "%s";\nAPT::Architecture "%s";\nAPT::Architectures { "%s"; };\nAPT::Sandbox::User "root";\n' \
-    "$root" "$arch" "$arch" >"$work/apt.conf"
-apt_inside() { APT_CONFIG=$work/apt.conf apt-get -qq "$@"; }
+extract "$suite" "$arch" "${packages[@]}"
 
 # busybox ARCHITECTURE: the path of Debian's static busybox, of this machine's own release.
 busybox() {
@@ -96,7 +59,7 @@ busybox() {
 }
 
 say "kernels"
-mkdir -p "$work/kernels" "$root/opt/debs"
+mkdir "$work/kernels"
 for kernel in "${kernels[@]}"; do
     real=$(APT_CONFIG=$work/apt.conf apt-cache depends --important "$kernel" | sed -n 's/.*Depends: \(linux-image-[^ ]*\)$/\1/p')
     (cd "$work/kernels" && apt_inside download "$real")
@@ -165,42 +128,12 @@ mkdir "$root/opt/foreign"
 cp -a "$work"/image-foreign/layer/bin/. "$root/opt/foreign/"
 
 say "packages' own scripts"
-export root work arch machine LC_ALL=C TERM=dumb
 printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
 chmod 755 "$root/usr/sbin/policy-rc.d"
-printf 'import sys\nif "-" in sys.argv: sys.stdin.read()\n' >"$work/py_compile.py"
-# Left out what is slow under emulation and not needed: the table of hardware, Python's compilation of its own library.
-rm -rf "$root"/usr/lib/udev/hwdb.d
-printf 'path-exclude=%s\n' '*/udev/hwdb.d/*' '/usr/share/man/*' '/usr/share/doc/*' '/usr/share/locale/*' >"$work/dpkg.cfg"
-cat >"$work/configure.sh" <<'INSIDE'
-read -r _
-mount -t proc proc "$root/proc"
-mount -t tmpfs run "$root/run"
-for device in null zero full random urandom; do mount --bind "/dev/$device" "$root/dev/$device"; done
-if [ "$arch" != "$(dpkg --print-architecture)" ]; then
-    mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
-    cat "/usr/lib/binfmt.d/qemu-$machine.conf" >/proc/sys/fs/binfmt_misc/register
-fi
-dpkg="dpkg --root=$root --log=/dev/null --force-unsafe-io --force-depends"
-$dpkg $(sed 's/^/--/' "$work/dpkg.cfg") --unpack "$root"/var/cache/apt/archives/*.deb
-for file in "$root"/usr/lib/python3.*/py_compile.py; do [ ! -e "$file" ] || mount --bind "$work/py_compile.py" "$file"; done
-$dpkg --configure --pending
-INSIDE
-# The namespace maps every user to itself, since packages have files of several.
-# shellcheck disable=SC2016 # for the shell inside
-coproc space { exec unshare --user /bin/sh -ec 'read -r _; exec unshare --mount --pid --fork --kill-child --mount-proc \
-    /bin/sh -eu "$work/configure.sh"' >"$cache/$name.log" 2>&1; }
-pid=$! here=$(readlink /proc/self/ns/user)
-until [[ $(readlink "/proc/$pid/ns/user") != "$here" ]]; do sleep 0.05; done
-for map in uid_map gid_map; do echo '0 0 65536' >"/proc/$pid/$map"; done
-printf '\n\n' >&"${space[1]}"
-wait "$pid" || {
-    tail -n 30 "$cache/$name.log"
-    fail 1 "a package cannot be configured" "read $cache/$name.log"
-}
+configure "$arch"
 
 say "settings of the test system"
-rm -rf "$root"/usr/sbin/policy-rc.d "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/etc/apt/sources.list*
+rm "$root/usr/sbin/policy-rc.d"
 mkdir -p "$root"/var/log/journal "$root"/var/lib/apt/lists/partial "$root"/etc/apt/sources.list.d "$root"/boot
 rm -rf "${root:?}"/boot/*
 echo 'deb [trusted=yes] file:/opt/debs ./' >"$root/etc/apt/sources.list"
@@ -232,6 +165,5 @@ touch "$root/etc/.updated" "$root/var/.updated"
 say "file system"
 truncate -s 4G "$new/root.img"
 mke2fs -q -t ext4 -E lazy_itable_init=0,lazy_journal_init=0 -d "$root" "$new/root.img"
-mv "$new" "$image"
-say "done, $(du -sh "$image" | cut -f1)"
-printf '%s\n' "$image" >&"$out"
+say "done, $(du -sh "$new" | cut -f1)"
+finish "$new"

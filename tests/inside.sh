@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # Runs a script beside the system in the folder $root, as an image builder does:
-#   root=FOLDER tests/package/inside.sh amd64|arm64 SCRIPT
-# in namespaces of its own, with a binfmt_misc that $root shows too and that is empty but for what $root's own programs
-# need. Every user is mapped to itself, since packages have files of several.
+#   root=FOLDER tests/inside.sh amd64|arm64 SCRIPT
+# in namespaces of its own, with a binfmt_misc that is empty but for what $root's own programs need. Every user is mapped
+# to itself, since packages have files of several.
 set -euo pipefail
 export arch=$1 script=$2 root LC_ALL=C TERM=dumb DEBIAN_FRONTEND=noninteractive
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -11,7 +11,6 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # shellcheck disable=SC2016 # for the shells inside
 mounts='mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
 mount -t proc proc "$root/proc"
-mount -t binfmt_misc binfmt_misc "$root/proc/sys/fs/binfmt_misc"
 mount -t tmpfs -o mode=755 run "$root/run"
 for device in null zero full random urandom; do
     [ -e "$root/dev/$device" ] || : >"$root/dev/$device"
@@ -25,8 +24,9 @@ fi
 gate=$(mktemp -u "${TMPDIR:-/tmp}/gate.XXXXXX")
 mkfifo "$gate"
 trap 'rm -f "$gate"' EXIT
+# TMPDIR is a folder of this machine, which the system does not have.
 # shellcheck disable=SC2016
-unshare --user /bin/sh -ec 'read -r _ <"$0"; exec unshare --mount --pid --fork --kill-child --mount-proc \
+env -u TMPDIR unshare --user /bin/sh -ec 'read -r _ <"$0"; exec unshare --mount --pid --fork --kill-child --mount-proc \
     /bin/bash -euo pipefail -c "$1"' "$gate" "$mounts" &
 here=$(readlink /proc/self/ns/user)
 until there=$(readlink "/proc/$!/ns/user") && [[ $there != "$here" ]]; do sleep 0.05; done
