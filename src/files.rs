@@ -31,6 +31,11 @@ pub struct Root {
     image: Option<OwnedFd>,
 }
 
+/// `content` as text; what is no UTF-8 in it becomes U+FFFD. Most is UTF-8, and is not copied.
+pub fn text_of(content: Vec<u8>) -> String {
+    String::from_utf8(content).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+}
+
 impl Root {
     /// The running system's own tree.
     pub fn live() -> Self {
@@ -95,6 +100,14 @@ impl Root {
         self.open_with(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
     }
 
+    /// As [`Root::open`], for what is no link itself; directories that are links are followed.
+    ///
+    /// # Errors
+    /// Those of `open(2)`: `ELOOP` for a link.
+    pub fn open_no_link(&self, path: &Path) -> io::Result<File> {
+        self.open_with(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW)
+    }
+
     /// The whole content of the regular file `path`, 64 MiB at most.
     ///
     /// # Errors
@@ -121,8 +134,19 @@ impl Root {
     /// The text of a file that the running kernel makes up, such as those of /proc; empty where it
     /// is not there. In few reads: std begins with 32 bytes, and each read makes the kernel write all anew.
     pub fn of_kernel(path: &str) -> String {
-        let content = Self::live().read(Path::new(path)).unwrap_or_default();
-        String::from_utf8(content).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+        text_of(Self::live().read(Path::new(path)).unwrap_or_default())
+    }
+
+    /// As [`Root::read`], of what is known from its directory to be a regular file and is mostly small:
+    /// one call less.
+    ///
+    /// # Errors
+    /// As [`Root::read`].
+    pub fn read_small(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let mut head = [0; 4096];
+        let length = self.open(path)?.read(&mut head)?;
+        // A regular file gives all there is room for, so less than that is the end.
+        if length < head.len() { Ok(head[..length].to_vec()) } else { self.read(path) }
     }
 
     /// As [`Root::read`], as text.
@@ -184,10 +208,7 @@ impl Root {
     }
 
     /// The path within this tree of an open file. It needs /proc.
-    ///
-    /// # Errors
-    /// Those of `readlink(2)`, and where the file is not below this tree.
-    pub fn path_of(&self, file: &File) -> io::Result<PathBuf> {
+    fn path_of(&self, file: &File) -> io::Result<PathBuf> {
         let outside = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
         let inside = outside.strip_prefix(&self.path).map_err(io::Error::other)?;
         Ok(Path::new("/").join(inside))

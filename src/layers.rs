@@ -26,6 +26,8 @@ pub struct Layered {
     /// Whether it is a link that leads nowhere, which counts all the same (`conf_files_list()`,
     /// src/basic/conf-files.c of systemd), and says nothing.
     pub dangling: bool,
+    /// Whether it is a regular file, as its directory says; no where that says nothing.
+    pub is_file: bool,
     /// Those that do not count, the most important first.
     pub overridden: Vec<PathBuf>,
 }
@@ -84,8 +86,9 @@ pub fn scan(root: &Root, directories: &[&str], suffix: &str) -> Scan {
                         errors.push((path.clone(), Errno::ENOENT.into()));
                     }
                     let (masked, dangling) = (look == Look::Masked, look == Look::Dangling);
-                    let file = Layered { name: name.to_owned(), path, masked, dangling, overridden: Vec::new() };
-                    files.insert(name.to_owned(), file);
+                    let (name, overridden) = (name.to_owned(), Vec::new());
+                    let file = Layered { name: name.clone(), path, masked, dangling, is_file, overridden };
+                    files.insert(name, file);
                 }
                 Err(e) => errors.push((path, e)),
             }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::rule::{Rule, RuleError};
-use crate::files::Root;
+use crate::files::{Root, text_of};
 use crate::layers::{self, Layered};
 
 /// The directories, the most important first (`CONF_PATHS_NULSTR`, systemd).
@@ -118,22 +118,23 @@ pub fn read_all(root: &Root, etc_below: &[PathBuf]) -> (Vec<Fragment>, Vec<Strin
 }
 
 fn read(root: &Root, etc_below: &[PathBuf], file: Layered) -> Fragment {
+    let content = if file.is_file { root.read_small(&file.path) } else { root.read(&file.path) };
     let in_etc = file.path.strip_prefix("/etc").ok();
     let under = in_etc.and_then(|path| etc_below.iter().find_map(|etc| root.read(&etc.join(path)).ok()));
-    let content_of = |path: &Path| root.read(path).map(|bytes| parse(&String::from_utf8_lossy(&bytes)));
+    let content_of = |path: &Path| root.read(path).map(|bytes| parse(&text_of(bytes)));
     let mut fragment = Fragment {
         name: file.name,
         masked: file.masked || file.dangling,
         dangling: file.dangling,
         content: Content::default(),
-        below: under.is_some_and(|under| root.read(&file.path).is_ok_and(|own| own == under)),
+        below: under.is_some_and(|under| content.as_ref().is_ok_and(|own| *own == under)),
         unreadable: None,
         overridden: Vec::new(),
         path: file.path,
     };
     if !fragment.masked {
-        match content_of(&fragment.path) {
-            Ok(content) => fragment.content = content,
+        match content {
+            Ok(content) => fragment.content = parse(&text_of(content)),
             Err(e) => fragment.unreadable = Some(e.to_string()),
         }
     }

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::entry::Entry;
 use super::rule::Rule;
+use crate::files::text_of;
 
 /// Where binfmt_misc is mounted (Documentation/admin-guide/binfmt-misc.rst).
 pub const DIRECTORY: &str = "/proc/sys/fs/binfmt_misc";
@@ -69,7 +70,7 @@ fn read_entry(path: &Path) -> io::Result<(String, File)> {
     let mut file = File::open(path)?;
     let mut text = [0; 8192];
     let length = file.read(&mut text)?;
-    Ok((String::from_utf8_lossy(&text[..length]).into_owned(), file))
+    Ok((text_of(text[..length].to_vec()), file))
 }
 
 /// Whether an error of opening the directory says that nothing is mounted there. systemd's

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use memchr::memmem;
 
-use crate::files::Root;
+use crate::files::{Root, text_of};
 
 const INFO: &str = "/var/lib/dpkg/info";
 const STATUS: &str = "/var/lib/dpkg/status";
@@ -38,7 +38,7 @@ const USUAL: [&str; 10] = [
 ];
 
 /// How much of the status file is read at a time, in bytes.
-const CHUNK: u64 = 64 << 10;
+const CHUNK: usize = 64 << 10;
 
 /// Directories that a system with merged /usr has twice.
 const MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -51,7 +51,7 @@ type List = (String, String);
 pub struct Packages<'a> {
     root: &'a Root,
     diversions: OnceCell<Vec<Diverted>>,
-    usual: OnceCell<Vec<List>>,
+    usual: [OnceCell<Option<List>>; USUAL.len()],
     relevant: OnceCell<Vec<List>>,
     versions: RefCell<BTreeMap<String, Option<String>>>,
 }
@@ -62,14 +62,14 @@ impl<'a> Packages<'a> {
         Self {
             root,
             diversions: OnceCell::new(),
-            usual: OnceCell::new(),
+            usual: Default::default(),
             relevant: OnceCell::new(),
             versions: RefCell::default(),
         }
     }
 
     fn read(&self, path: &Path) -> Option<String> {
-        self.root.read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).ok()
+        self.root.read(path).map(text_of).ok()
     }
 
     fn list(&self, package: &str) -> Option<List> {
@@ -82,8 +82,8 @@ impl<'a> Packages<'a> {
         self.diversions.get_or_init(|| diversions(&self.read(Path::new(DIVERSIONS)).unwrap_or_default()))
     }
 
-    fn usual(&self) -> &[List] {
-        self.usual.get_or_init(|| USUAL.into_iter().filter_map(|name| self.list(name)).collect())
+    fn usual(&self) -> impl Iterator<Item = &List> {
+        USUAL.iter().zip(&self.usual).filter_map(|(name, list)| list.get_or_init(|| self.list(name)).as_ref())
     }
 
     fn relevant(&self) -> &[List] {
@@ -116,8 +116,9 @@ impl<'a> Packages<'a> {
         let spellings = spellings(&path);
         let lines: Vec<_> = spellings.iter().map(|path| format!("\n{}\n", path.display())).collect();
         let holds = |files: &str| lines.iter().any(|line| memmem::find(files.as_bytes(), line.as_bytes()).is_some());
-        let find = |lists: &[List]| lists.iter().find(|(_, files)| holds(files)).map(|(name, _)| name.clone());
-        find(self.usual()).or_else(|| find(self.relevant()))
+        let holds = |list: &&List| holds(&list.1);
+        let found = self.usual().find(holds).or_else(|| self.relevant().iter().find(holds));
+        found.map(|(name, _)| name.clone())
     }
 
     /// The installed version of `package`, as dpkg says it: `1:7.2+dfsg-7+deb12u18`.
@@ -202,12 +203,13 @@ fn installed_version(mut status: impl Read, package: &str) -> io::Result<Option<
     let (name, architecture) = package.split_once(':').map_or((package, None), |(name, a)| (name, Some(a)));
     let heading = format!("\nPackage: {name}\n").into_bytes();
     let finder = memmem::Finder::new(&heading);
-    let mut window = vec![b'\n'];
-    let (mut from, mut ended) = (0, false);
+    // What is known of the file is window[from..to].
+    let mut window = vec![b'\n'; CHUNK];
+    let (mut from, mut to, mut ended) = (0, 1, false);
     loop {
-        if let Some(at) = finder.find(&window[from..]) {
+        if let Some(at) = finder.find(&window[from..to]) {
             from += at;
-            let paragraph = &window[from + 1..];
+            let paragraph = &window[from + 1..to];
             let length = memmem::find(paragraph, b"\n\n").or(ended.then_some(paragraph.len()));
             if let Some(length) = length {
                 let version = version_of(&String::from_utf8_lossy(&paragraph[..length]), architecture);
@@ -218,13 +220,18 @@ fn installed_version(mut status: impl Read, package: &str) -> io::Result<Option<
                 continue;
             }
         } else {
-            window.drain(..window.len().saturating_sub(heading.len()));
-            from = 0;
+            from = to.saturating_sub(heading.len()).max(from);
         }
         if ended {
             return Ok(None);
         }
-        ended = status.by_ref().take(CHUNK).read_to_end(&mut window)? == 0;
+        window.copy_within(from..to, 0);
+        (from, to) = (0, to - from);
+        if to == window.len() {
+            window.resize(2 * to, 0);
+        }
+        let read = status.read(&mut window[to..])?;
+        (to, ended) = (to + read, read == 0);
     }
 }
 

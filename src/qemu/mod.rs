@@ -7,7 +7,7 @@
 mod program;
 
 use std::collections::HashMap;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -32,6 +32,13 @@ pub enum Trust {
     Owned(Suspicion),
     /// The owner cannot be seen from this user namespace.
     Unknown(String),
+}
+
+impl Trust {
+    /// The first of the two that is not safe.
+    fn and(self, other: Self) -> Self {
+        if self == Self::Safe { other } else { self }
+    }
 }
 
 /// Where a file's safety ends.
@@ -131,6 +138,8 @@ pub fn candidates(platform: &Platform) -> [PathBuf; 5] {
 /// As many links as the kernel follows (path_resolution(7)).
 const MOST_LINKS: usize = 40;
 
+const NO_FILE: &str = "it is no regular file";
+
 /// Why nothing is known of an interpreter that is there, but that only others may look at.
 pub const UNREADABLE: &str = "it cannot be read";
 
@@ -198,14 +207,13 @@ impl<'a> Inspector<'a> {
         if path.to_str().is_none_or(|text| text.contains(char::REPLACEMENT_CHARACTER)) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "its path is no text in UTF-8"));
         }
-        let file = self.root.open(path)?;
+        let (file, resolved, way) = self.open(path, MOST_LINKS)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(io::Error::other("it is no regular file"));
+            return Err(io::Error::other(NO_FILE));
         }
-        let resolved = self.root.path_of(&file).or_else(|_| self.root.resolve(path))?;
         let (program, build_id) = read_program(file).map_or((None, None), |(program, id)| (Some(program), id));
-        let trust = self.trust_of(path, &resolved, &metadata);
+        let trust = self.judge(&resolved, &metadata).and(way);
         Ok(Interpreter {
             path: path.to_owned(),
             resolved,
@@ -216,17 +224,29 @@ impl<'a> Inspector<'a> {
         })
     }
 
-    /// Judges the file and every directory by which it is reached, those of links on the way
-    /// included.
-    fn trust_of(&mut self, path: &Path, resolved: &Path, metadata: &Metadata) -> Trust {
-        match self.judge(resolved, metadata) {
-            Trust::Safe => self.reach(path, MOST_LINKS).1,
-            own => own,
+    /// Opens the file at `path`. Gives where it is when links are followed, and whether every directory
+    /// in which a name of it was looked up can be trusted, those of links on the way included: whoever
+    /// writes to one can make the name another file.
+    fn open(&mut self, path: &Path, links: usize) -> io::Result<(File, PathBuf, Trust)> {
+        let (Some(parent), Some(Component::Normal(name))) = (path.parent(), path.components().next_back()) else {
+            return Err(io::Error::other(NO_FILE));
+        };
+        let (directory, way) = self.reach(parent, links);
+        let way = way.and(self.trust_of_directory(&directory));
+        let place = directory.join(name);
+        match self.root.open_no_link(&place) {
+            Ok(file) => Ok((file, place, way)),
+            Err(e) if e.raw_os_error() == Some(nix::libc::ELOOP) && links > 0 => {
+                let target = self.root.read_link(&place)?;
+                let (file, place, rest) = self.open(&directory.join(target), links - 1)?;
+                Ok((file, place, way.and(rest)))
+            }
+            Err(e) => Err(e),
         }
     }
 
-    /// Where `path` ends when links are followed, and whether every directory in which a name of
-    /// it was looked up can be trusted: whoever writes to one can make the name another file.
+    /// Where the directory `path` is when links are followed, and whether every directory on the way
+    /// can be trusted, as for [`Inspector::open`].
     fn reach(&mut self, path: &Path, links: usize) -> (PathBuf, Trust) {
         if let Some(known) = self.reached.get(path) {
             return known.clone();
@@ -240,21 +260,18 @@ impl<'a> Inspector<'a> {
         let (Some(parent), Some(name)) = (path.parent(), path.components().next_back()) else {
             return (PathBuf::from("/"), Trust::Safe);
         };
-        let (directory, trust) = self.reach(parent, links);
-        if trust != Trust::Safe {
-            return (directory, trust);
-        }
-        let trust = self.trust_of_directory(&directory);
-        if trust != Trust::Safe {
-            return (directory, trust);
-        }
+        let (directory, way) = self.reach(parent, links);
+        let way = way.and(self.trust_of_directory(&directory));
         let Component::Normal(name) = name else {
-            return (directory.parent().unwrap_or(&directory).to_owned(), Trust::Safe);
+            return (directory.parent().unwrap_or(&directory).to_owned(), way);
         };
         match self.root.read_link(&directory.join(name)) {
-            Ok(_) if links == 0 => (directory, Trust::Unknown(format!("{}: too many links", path.display()))),
-            Ok(target) => self.reach(&directory.join(target), links - 1),
-            Err(_) => (directory.join(name), Trust::Safe),
+            Ok(_) if links == 0 => (directory, way.and(Trust::Unknown(format!("{}: too many links", path.display())))),
+            Ok(target) => {
+                let (place, rest) = self.reach(&directory.join(target), links - 1);
+                (place, way.and(rest))
+            }
+            Err(_) => (directory.join(name), way),
         }
     }
 
@@ -355,6 +372,38 @@ mod tests {
         assert!(program.loader.is_some(), "the test program is a dynamic one");
         assert_eq!(program.runs_on, Platform::of_machine(std::env::consts::ARCH));
         assert!(inspector.inspect(Path::new("/gone")).clone().unwrap_err().contains("not exist"));
+    }
+
+    #[test]
+    fn every_kind_of_path_leads_to_the_file_or_nowhere() {
+        let (dir, root) = tree_with(0o755);
+        let link = |target: &str, name: &str| symlink(target, dir.path().join(name)).unwrap();
+        link("usr/bin", "bin");
+        link("../bin/../bin/./qemu-arm", "usr/back");
+        link("/round/and", "and");
+        link("/and", "round");
+        link("gone", "dangling");
+        link("/usr/back", "usr/bin/twice");
+        let mut inspector = Inspector::new(&root, false);
+        for (path, resolved) in [
+            ("/usr/bin/qemu-arm", Ok("/usr/bin/qemu-arm")),
+            ("/bin/qemu-arm", Ok("/usr/bin/qemu-arm")),
+            ("/usr/back", Ok("/usr/bin/qemu-arm")),
+            ("/bin/twice", Ok("/usr/bin/qemu-arm")),
+            ("/bin/../bin/twice", Ok("/usr/bin/qemu-arm")),
+            ("/dangling", Err("it does not exist")),
+            ("/usr/bin/qemu-arm/x", Err("Not a directory")),
+            ("/bin/..", Err(NO_FILE)),
+            ("/bin", Err(NO_FILE)),
+            ("/", Err(NO_FILE)),
+            ("/round", Err("symbolic links")),
+        ] {
+            match (inspector.inspect(Path::new(path)), resolved) {
+                (Ok(found), Ok(expected)) => assert_eq!(found.resolved, Path::new(expected), "{path}"),
+                (Err(found), Err(expected)) => assert!(found.contains(expected), "{path}: {found}"),
+                (found, expected) => panic!("{path}: {found:?}, not {expected:?}"),
+            }
+        }
     }
 
     #[test]
