@@ -234,14 +234,18 @@ impl<'a> Inspector<'a> {
         let (directory, way) = self.reach(parent, links);
         let way = way.and(self.trust_of_directory(&directory));
         let place = directory.join(name);
-        match self.root.open_no_link(&place) {
-            Ok(file) => Ok((file, place, way)),
-            Err(e) if e.raw_os_error() == Some(nix::libc::ELOOP) && links > 0 => {
-                let target = self.root.read_link(&place)?;
+        // Most are links: Debian's rules name those in /usr/libexec/qemu-binfmt.
+        match self.root.read_link(&place) {
+            Ok(_) if links == 0 => Err(nix::Error::ELOOP.into()),
+            Ok(target) => {
                 let (file, place, rest) = self.open(&directory.join(target), links - 1)?;
                 Ok((file, place, way.and(rest)))
             }
-            Err(e) => Err(e),
+            Err(_) => match self.root.open_no_link(&place) {
+                // A link took its place in between.
+                Err(e) if e.raw_os_error() == Some(nix::libc::ELOOP) && links > 0 => self.open(path, links - 1),
+                opened => Ok((opened?, place, way)),
+            },
         }
     }
 

@@ -108,6 +108,9 @@ impl From<Health> for Tone {
 /// `text` with every control character written as an escape, so that names and output of others
 /// can neither move the cursor nor change the terminal.
 pub fn escape(text: &str) -> String {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
         let direction = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if c.is_control() || direction {
