@@ -11,6 +11,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, italic, roman};
 use qemu_persist::assess::checks::{HOST_CHECKS, SERVICE_CHECKS, TARGET_CHECKS};
+use qemu_persist::causes::table::CAUSES;
 use qemu_persist::cli::Cli;
 use qemu_persist::finding::OTHERS;
 use qemu_persist::report::schema;
@@ -20,7 +21,7 @@ const SOURCE: &str = concat!("qemu-persist ", env!("CARGO_PKG_VERSION"));
 
 /// What is left in `$?`, by verb: the first word after `qemu-persist`.
 #[expect(clippy::type_complexity, reason = "the rows of a table")]
-const EXIT_CODES: [(&[&str], &[(&str, &str)]); 3] = [
+const EXIT_CODES: [(&[&str], &[(&str, &str)]); 4] = [
     (
         &["status", "selftest", "host"],
         &[
@@ -40,6 +41,15 @@ const EXIT_CODES: [(&[&str], &[(&str, &str)]); 3] = [
             ("64", "Wrong usage."),
             ("77", "Root is needed; nothing was changed."),
             ("78", "The configuration is broken; nothing was changed."),
+        ],
+    ),
+    (
+        &["explain"],
+        &[
+            ("0", "The text is known."),
+            ("1", "Nothing in it is known."),
+            ("3", "It cannot be read."),
+            ("64", "Wrong usage."),
         ],
     ),
     (
@@ -131,11 +141,13 @@ fn write_findings(date: &str, folder: &Path) -> anyhow::Result<()> {
     let host = HOST_CHECKS.iter().map(|check| (check.id, check.title)).collect();
     let target = TARGET_CHECKS.iter().map(|check| (check.id, check.title)).collect();
     let service = SERVICE_CHECKS.iter().map(|check| (check.id, check.title)).collect();
-    let sections: [(_, _, Vec<_>); 4] = [
+    let causes = CAUSES.iter().map(|cause| (cause.id, cause.title)).collect();
+    let sections: [(_, _, Vec<_>); 5] = [
         ("THE HOST", "Of the host as a whole, found by status and after apply:", host),
         ("PLATFORMS AND HANDLERS", "Of each platform or handler that is wanted, found by them too:", target),
         ("THE SERVICE", "Of the service, where it is installed, found by them too:", service),
         ("CONTAINERS", "Found by selftest, and by status --containers:", OTHERS.to_vec()),
+        ("ERROR MESSAGES", "What a text may mean that explain is given:", causes),
     ];
     for (heading, lead, findings) in sections {
         page.control("SH", [heading]).text([roman(lead)]);
@@ -145,7 +157,7 @@ fn write_findings(date: &str, folder: &Path) -> anyhow::Result<()> {
     }
     page.control("SH", ["SEE ALSO"]);
     page.control("BR", ["qemu-persist", "(1),"]).control("BR", ["qemu-persist-status", "(1),"]);
-    page.control("BR", ["qemu-persist-selftest", "(1)"]);
+    page.control("BR", ["qemu-persist-selftest", "(1),"]).control("BR", ["qemu-persist-explain", "(1)"]);
     let file = folder.join("qemu-persist-findings.7");
     fs::write(&file, page.render()).with_context(|| file.display().to_string())
 }

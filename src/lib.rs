@@ -10,6 +10,8 @@ pub mod apply;
 pub mod assess;
 pub mod binfmt;
 #[cfg(feature = "client")]
+pub mod causes;
+#[cfg(feature = "client")]
 pub mod cli;
 pub mod config;
 pub mod daemon;

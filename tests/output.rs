@@ -43,3 +43,33 @@ fn output_that_cannot_be_written_is_told() {
         assert!(code == Some(expected) && said.contains("No space left"), "{arguments:?}: {code:?} {said}");
     }
 }
+
+/// Whatever is on standard input, and however much of it.
+#[test]
+fn explain_takes_any_input() {
+    use std::io::Write as _;
+    let explain = |arguments: &[&str], input: &[u8]| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_qemu-persist"))
+            .arg("explain")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It stops reading where it has enough.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let binary: Vec<u8> = (0..=255_u8).cycle().take(300_000).collect();
+    assert_eq!(explain(&[], &binary).0, Some(1));
+    assert_eq!(explain(&["-"], b"").0, Some(1));
+    let endless = b"exec format error\n".repeat(1_000_000);
+    let (code, out, _) = explain(&["-"], &endless);
+    assert!(code == Some(0) && out.contains("[no-handler]"), "{out}");
+    let (code, out, _) = explain(&["exited", "with", "code", "139"], b"");
+    assert!(code == Some(0) && out.contains("[qemu-crashed]") && out.lines().all(|l| l.chars().count() <= 80), "{out}");
+    let (code, out, _) = explain(&["--", "-x: exec format error \u{1b}[2J\u{202e}"], b"");
+    assert!(code == Some(0) && !out.contains('\u{1b}') && !out.contains('\u{202e}'), "{out}");
+}

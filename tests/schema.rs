@@ -245,6 +245,14 @@ fn selftest() {
 }
 
 #[test]
+fn what_explain_writes_is_described() {
+    let schema = Strict::read("explain");
+    for text in ["exec format error, exited with code 139", "hello"] {
+        schema.check_text(&run(&["explain", text, "--json"], None));
+    }
+}
+
+#[test]
 fn host() {
     let schema = Strict::read("host");
     schema.check_text(&run(&["host", "--json"], None));

@@ -6,7 +6,7 @@ pub mod checks;
 pub mod look;
 pub mod plan;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod vet;
 
 use look::Look;

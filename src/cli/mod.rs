@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod config;
+pub mod explain;
 pub mod host;
 mod package;
 pub mod remove;
@@ -60,6 +61,8 @@ pub enum Verb {
     Disable(toggle::Args),
     /// Run a container of each wanted platform and check what `uname -m` says in it
     Selftest(selftest::Args),
+    /// Say what an error message means, how likely each cause is on this host, and what to do
+    Explain(explain::Args),
     /// Show what this host is: CPU, kernel, binfmt_misc, QEMU, container engines
     Host(host::Args),
     /// Show or check the configuration
@@ -74,6 +77,7 @@ impl Verb {
             Self::Remove(args) => args.json,
             Self::Enable(args) | Self::Disable(args) => args.json,
             Self::Selftest(args) => args.json,
+            Self::Explain(args) => args.json,
             Self::Host(args) => args.json,
             Self::Config(args) => args.wants_json(),
         }
@@ -182,13 +186,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Enable(args) => toggle::run(args, true, &mut screen),
         Verb::Disable(args) => toggle::run(args, false, &mut screen),
         Verb::Selftest(args) => selftest::run(args, &mut screen),
+        Verb::Explain(args) => explain::run(args, &mut screen),
         Verb::Host(args) => host::run(args, &mut screen),
         Verb::Config(args) => config::run(args, &mut screen),
     };
     // What is still to be written may fail as well.
     let result = result.and_then(|code| screen.flush().map(|()| code).map_err(Into::into));
     result.unwrap_or_else(|error| {
-        let unexpected = if matches!(cli.verb, Verb::Status(_) | Verb::Selftest(_) | Verb::Host(_)) { 3 } else { 2 };
+        let looks = matches!(cli.verb, Verb::Status(_) | Verb::Selftest(_) | Verb::Explain(_) | Verb::Host(_));
+        let unexpected = if looks { 3 } else { 2 };
         let exit_code = error.downcast_ref::<Failure>().map_or(unexpected, Failure::exit_code);
         if cli.verb.wants_json() && !screen.has_written() {
             // Standard error tells it as well, and the exit code.

@@ -5,6 +5,8 @@ pub mod changes;
 #[cfg(feature = "client")]
 pub mod config;
 #[cfg(feature = "client")]
+pub mod explain;
+#[cfg(feature = "client")]
 pub mod host;
 pub mod paths;
 #[cfg(feature = "assets")]

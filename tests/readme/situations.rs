@@ -116,6 +116,15 @@ const ROWS: &[(&str, Situation)] = &[
         }),
     ),
     (
+        "An error message",
+        Kernel(|host, commands| {
+            let ran = run(host, &commands[0], 0);
+            assert!(ran.out.starts_with("likely ") && ran.out.contains("[no-handler]"), "{ran:?}");
+            let piped = host.sh("echo 'web-1 exited with code 139' | qemu-persist explain");
+            assert!(piped.contains("[qemu-crashed]"), "{piped}");
+        }),
+    ),
+    (
         "Segfaults, illegal instructions",
         Kernel(|host, commands| {
             let ran = run(host, &commands[0], 0);

@@ -26,7 +26,7 @@ use crate::service::Service;
 use crate::snapshot::{Kernel, Snapshot};
 use crate::target::Target;
 
-const QEMU: &str = "/usr/bin/qemu-x86_64-static";
+pub(crate) const QEMU: &str = "/usr/bin/qemu-x86_64-static";
 const QEMU_P: &str = "/usr/libexec/qemu-binfmt/x86_64-binfmt-P";
 const OURS: &str = "/etc/binfmt.d/qemu-x86_64.conf";
 const VENDORS: &str = "/usr/lib/binfmt.d/qemu-x86_64.conf";
@@ -44,7 +44,7 @@ fn rule_for(oci: &str, name: &str, interpreter: &str, flags: &str) -> Rule {
     Rule { name: name.to_owned(), pattern: target.pattern, interpreter: interpreter.into(), flags }
 }
 
-fn rule(name: &str, interpreter: &str, flags: &str) -> Rule {
+pub(crate) fn rule(name: &str, interpreter: &str, flags: &str) -> Rule {
     rule_for("amd64", name, interpreter, flags)
 }
 
@@ -108,7 +108,7 @@ fn result(runtime: &str, passed: bool) -> RuntimeResult {
 }
 
 /// A snapshot with hands to change it.
-struct Host(Snapshot);
+pub(crate) struct Host(pub(crate) Snapshot);
 
 impl fmt::Debug for Host {
     /// What differs from host to host, a line for each thing.
@@ -142,7 +142,7 @@ impl fmt::Debug for Host {
 impl Host {
     /// Debian 12 on a Raspberry Pi: Debian's handler for amd64 is registered, restored at boot, and
     /// proven.
-    fn healthy() -> Self {
+    pub(crate) fn healthy() -> Self {
         let mut host = Self(Snapshot {
             live: true,
             tree: "/".into(),
@@ -200,7 +200,7 @@ impl Host {
     }
 
     /// With nothing registered now.
-    fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         let mut host = Self::healthy();
         host.table().entries.clear();
         host
@@ -220,7 +220,7 @@ impl Host {
     }
 
     /// Puts a rule in the place of Debian's.
-    fn replace(&mut self, rule: &Rule) -> &mut Self {
+    pub(crate) fn replace(&mut self, rule: &Rule) -> &mut Self {
         self.table().entries.clear();
         self.entry(rule, 7);
         self
@@ -282,7 +282,7 @@ impl Host {
         self
     }
 
-    fn assess(&self) -> Assessment<'_> {
+    pub(crate) fn assess(&self) -> Assessment<'_> {
         assess(&self.0, &Wish::default())
     }
 

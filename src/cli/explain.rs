@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `qemu-persist explain`.
+
+use std::io::{self, IsTerminal as _, Read as _};
+
+use anyhow::Context as _;
+
+use super::Failure;
+use crate::assess::assess;
+use crate::assess::plan::Wish;
+use crate::causes::{self, Host};
+use crate::files::{Root, text_of};
+use crate::host::cpu;
+use crate::report::Screen;
+use crate::report::explain::{self, Report};
+use crate::snapshot::Snapshot;
+
+/// How much of a text is read, in bytes.
+const MOST: u64 = 1 << 20;
+
+/// What can be given with `explain`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The error message, or `-` for standard input, which is read too where nothing is given
+    #[arg(value_name = "TEXT")]
+    pub text: Vec<String>,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs `explain`: exit code 0 where something is recognised, 1 where nothing is.
+///
+/// # Errors
+/// No text, and those of reading and writing.
+pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
+    let text = match &args.text[..] {
+        [] if io::stdin().is_terminal() => {
+            let how = "give it an error message, or a log: `qemu-persist explain TEXT`, `docker logs X 2>&1 | qemu-persist explain`";
+            return Err(Failure::Usage(how.to_owned()).into());
+        }
+        [] => read()?,
+        [only] if only == "-" => read()?,
+        words => words.join(" "),
+    };
+    let (snapshot, _error) = Snapshot::take(&Root::live(), true);
+    let assessment = assess(&snapshot, &Wish::default());
+    let (looks, findings) = (&assessment.looks[..], &assessment.findings[..]);
+    let host = Host { snapshot: &snapshot, looks, findings, address_bits: cpu::address_bits().ok() };
+    let report = Report::new(causes::explain(&text, &host), &host);
+    explain::show(&report, args.json, screen)?;
+    Ok(u8::from(report.causes.is_empty()))
+}
+
+/// What is on standard input, up to a limit: who writes without end is not waited for.
+fn read() -> anyhow::Result<String> {
+    let mut content = Vec::new();
+    io::stdin().lock().take(MOST).read_to_end(&mut content).context("standard input")?;
+    Ok(text_of(content))
+}
