@@ -5,8 +5,11 @@
 //! Fields reach the journal in capitals: `PLATFORM=`, `HANDLER=`, `ACTION=`, `FINDING=`, `WHY=`,
 //! `BEFORE=`, `AFTER=`.
 
+use tracing::Level;
+
 use crate::assess::plan::{Action, Step};
 use crate::binfmt::entry::Entry;
+use crate::config::ConfigError;
 use crate::finding::{Finding, Severity};
 use crate::snapshot::Snapshot;
 
@@ -42,38 +45,33 @@ pub const ALL: [(&str, &str); 9] = [
     (CONFIG_REJECTED, "configuration rejected"),
 ];
 
+/// Tells it as bad as `$level` says, which is known only when it is told.
+macro_rules! tell {
+    ($level:expr, $($event:tt)*) => {
+        match $level {
+            Level::ERROR => tracing::error!($($event)*),
+            Level::WARN => tracing::warn!($($event)*),
+            _ => tracing::info!($($event)*),
+        }
+    };
+}
+
 /// One thing that was changed, as it was in `before` and as it is now.
 pub fn changed(step: &Step, before: &Snapshot) {
     let (platform, action, handler) = about(step);
     let (old, new) = (state_before(&step.action, before), state_after(&step.action));
     let why = step.why.as_str();
-    if let Action::DisableCapturing { name } = &step.action {
-        tracing::error!(
-            message_id = CAPTURED,
-            platform,
-            action,
-            handler,
-            why,
-            before = old,
-            after = new,
-            "EMERGENCY: the handler {name} captured the host's own programs, so that nothing could be started; it \
-             is disabled now: find out who registered it"
+    let (level, id, message) = if let Action::DisableCapturing { name } = &step.action {
+        let message = format!(
+            "EMERGENCY: the handler {name} captured the host's own programs, so that nothing could be started; it is \
+             disabled now: find out who registered it"
         );
-        return;
-    }
-    let words = action.replace('_', " ");
-    let what = format!("{words} {handler}");
-    tracing::info!(
-        message_id = CHANGED,
-        platform,
-        action,
-        handler,
-        why,
-        before = old,
-        after = new,
-        "{}: {why}",
-        what.trim_end()
-    );
+        (Level::ERROR, CAPTURED, message)
+    } else {
+        let what = format!("{} {handler}", action.replace('_', " "));
+        (Level::INFO, CHANGED, format!("{}: {why}", what.trim_end()))
+    };
+    tell!(level, message_id = id, platform, action, handler, why, before = old, after = new, "{message}");
 }
 
 /// One change that failed; with `lost_race`, since somebody else changed the same at that moment.
@@ -101,17 +99,43 @@ pub fn failed(step: &Step, error: &str, lost_race: bool, before: &Snapshot) {
 pub fn found(finding: &Finding) {
     let (id, platform) = (finding.id, finding.subject.as_deref().unwrap_or("host"));
     let message = format!("{platform}: {}", finding.message);
-    if finding.severity == Severity::Critical {
-        tracing::error!(message_id = FINDING, finding = id, platform, advice = finding.advice, "{message}");
-    } else {
-        tracing::warn!(message_id = FINDING, finding = id, platform, advice = finding.advice, "{message}");
-    }
+    let level = if finding.severity == Severity::Critical { Level::ERROR } else { Level::WARN };
+    tell!(level, message_id = FINDING, finding = id, platform, advice = finding.advice, "{message}");
 }
 
 /// Something that is found no more.
 pub fn gone(id: &str, subject: Option<&str>) {
     let platform = subject.unwrap_or("host");
     tracing::info!(message_id = FINDING_GONE, finding = id, platform, "{platform}: no more {id}");
+}
+
+/// Something keeps undoing what is mended for `subject`.
+pub fn backed_off(subject: &str) {
+    let platform = subject;
+    tracing::warn!(
+        message_id = BACKED_OFF,
+        platform,
+        "{subject}: something keeps undoing repairs; from here on they are made more and more rarely"
+    );
+}
+
+/// Nothing undoes any more what was mended for `subject`.
+pub fn recovered(subject: &str) {
+    let platform = subject;
+    tracing::info!(message_id = RECOVERED, platform, "{subject}: nothing undoes repairs any more");
+}
+
+/// The service has looked for the first time: `good` of the `wanted` handlers work.
+pub fn looked(good: usize, wanted: usize) {
+    tracing::info!(message_id = LOOKED, "watching: {good} of {wanted} handlers work");
+}
+
+/// A new configuration is broken.
+pub fn config_rejected(error: &ConfigError) {
+    tracing::error!(
+        message_id = CONFIG_REJECTED,
+        "the new configuration is broken, and the one before is used on: {error}"
+    );
 }
 
 fn about(step: &Step) -> (&str, &'static str, String) {

@@ -5,8 +5,12 @@
 //! then the pause before the next one doubles, up to ten minutes. A thing that stays as it should be
 //! for ten minutes is at peace again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+use crate::apply::Outcome;
+use crate::assess::plan::Step;
+use crate::messages;
 
 /// How long a thing has to stay as it should be until its repairs count from the beginning.
 pub(super) const CALM: Duration = Duration::from_secs(600);
@@ -16,6 +20,14 @@ const REST: Duration = Duration::from_secs(3);
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest one.
 const LONGEST: Duration = Duration::from_secs(600);
+/// What the table as a whole is called among the things that are mended.
+const HOST: &str = "host";
+
+/// What a step is about, among the things that are mended.
+pub(super) fn subject_of(step: &Step) -> String {
+    let handler = || Some(step.action.handler()).filter(|handler| !handler.is_empty());
+    step.subject.clone().or_else(handler).unwrap_or_else(|| HOST.to_owned())
+}
 
 #[derive(Clone, Debug, Default)]
 struct Fight {
@@ -59,22 +71,44 @@ impl Fights {
         self.0.get(subject).is_none_or(|fight| now >= fight.until)
     }
 
+    /// Counts what was done at `now`, and says what is backed off from here on; `quiet` is whether nobody
+    /// else was writing, so that nothing of it was left for later.
+    pub(super) fn enter(&mut self, outcome: &Outcome, quiet: bool, now: Duration, limit: u32) {
+        // To have lost a race is no reason to wait: the next look sees what is to be done now.
+        let (lost, failed): (Vec<_>, Vec<_>) = outcome.failed.iter().partition(|failed| failed.lost_race);
+        let failed: BTreeSet<_> = failed.into_iter().map(|failed| subject_of(&failed.step)).collect();
+        let done = outcome.done.iter().chain(lost.into_iter().map(|failed| &failed.step));
+        let done: BTreeSet<_> = done.map(subject_of).collect();
+        for subject in done.union(&failed) {
+            // The name is taken a second after a stand-in was registered: one repair, not two.
+            if quiet && !failed.contains(subject) && self.take_rest(subject, now) {
+                continue;
+            }
+            if self.count(subject, now, limit, failed.contains(subject)) {
+                messages::backed_off(subject);
+            }
+            if !quiet {
+                self.leave_rest(subject, now);
+            }
+        }
+    }
+
     /// Notes that of the repair of `subject` at `now` the rest is still to come.
-    pub(super) fn leave_rest(&mut self, subject: &str, now: Duration) {
+    fn leave_rest(&mut self, subject: &str, now: Duration) {
         if let Some(fight) = self.0.get_mut(subject) {
             fight.rest = now + REST;
         }
     }
 
     /// Whether what was done for `subject` at `now` is the rest of a repair. There is one.
-    pub(super) fn take_rest(&mut self, subject: &str, now: Duration) -> bool {
+    fn take_rest(&mut self, subject: &str, now: Duration) -> bool {
         self.0.get_mut(subject).is_some_and(|fight| now < std::mem::take(&mut fight.rest))
     }
 
     /// Notes a repair of `subject` at `now`. Beyond `limit` of them in a row it is backed off from, and
     /// at once where one failed and would fail again. Gives true where it is backed off from here on
     /// because repairs are undone, and was not before.
-    pub(super) fn count(&mut self, subject: &str, now: Duration, limit: u32, failed: bool) -> bool {
+    fn count(&mut self, subject: &str, now: Duration, limit: u32, failed: bool) -> bool {
         let fight = self.0.entry(subject.to_owned()).or_default();
         if now >= fight.last.saturating_add(CALM).max(fight.until.saturating_add(CALM)) {
             *fight = Fight::default();

@@ -7,13 +7,14 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 
-use super::fights::Fights;
+use super::diary::Diary;
+use super::fights::{Fights, subject_of};
 use super::news::News;
 use super::registrars::registrar_runs;
 use super::watches::{Change, Watches};
@@ -26,7 +27,7 @@ use crate::files::Root;
 use crate::finding::Finding;
 use crate::messages;
 use crate::record::{self, Registrations};
-use crate::service::{BackedOff, LOCK, Repair, STATE, State};
+use crate::service::LOCK;
 use crate::snapshot::{Kernel, Snapshot};
 
 /// How long nobody else may have written before the names that other tools use are taken.
@@ -37,11 +38,6 @@ const BUSY: Duration = Duration::from_millis(20);
 const LONGEST_BUSY: Duration = Duration::from_secs(1);
 /// How long to wait for it at the start.
 const START: Duration = Duration::from_secs(5);
-/// How many of the last changes are told.
-const RECENT: usize = 20;
-/// What the table as a whole is called among the things that are mended.
-const HOST: &str = "host";
-
 /// Why the service cannot go on.
 #[derive(Debug, Error)]
 pub(super) enum Stop {
@@ -82,8 +78,7 @@ pub(super) struct Keeper {
     next: Instant,
     busy: Duration,
     every: Duration,
-    state: State,
-    saved: State,
+    diary: Diary,
     news: News,
     works: (usize, usize),
     _alive: Flock<std::fs::File>,
@@ -118,9 +113,10 @@ impl Keeper {
         let mut watches = Watches::new()?;
         watches.watch_table();
         watches.watch_files(None);
-        let before: Option<State> = record::load(&root, STATE);
+        let diary = Diary::open(&root, now(), every);
         let mut keeper = Self {
             root,
+            diary,
             config: tamed(config),
             config_error: None,
             snapshot: None,
@@ -132,14 +128,6 @@ impl Keeper {
             next: Instant::now(),
             busy: BUSY,
             every,
-            state: State {
-                pid: std::process::id(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                started: now().as_secs(),
-                look_every: every.as_secs(),
-                ..before.unwrap_or_default()
-            },
-            saved: State::default(),
             news: News::default(),
             works: (0, 0),
             _alive: alive,
@@ -155,7 +143,7 @@ impl Keeper {
             std::thread::sleep(BUSY);
         }
         let (good, wanted) = keeper.works;
-        tracing::info!(message_id = messages::LOOKED, "watching: {good} of {wanted} handlers work");
+        messages::looked(good, wanted);
         Ok(keeper)
     }
 
@@ -190,20 +178,16 @@ impl Keeper {
     /// One line for `systemctl status`.
     pub(super) fn status(&self) -> String {
         let (good, wanted) = self.works;
-        let repairs = match self.state.repairs {
-            0 => "nothing mended since boot".to_owned(),
-            1 => "one change since boot".to_owned(),
-            many => format!("{many} changes since boot"),
-        };
-        let mut line = format!("{good} of {wanted} handlers work; {repairs}");
-        for fight in &self.state.backed_off {
-            line.push_str(if fight.failing { "; cannot mend " } else { "; backed off from " });
-            line.push_str(&fight.subject);
-        }
+        let mut line = format!("{good} of {wanted} handlers work; {}", self.diary.summary());
         if self.config_error.is_some() {
             line += "; the new configuration is broken, and the old one is used";
         }
         line
+    }
+
+    fn write(&mut self) {
+        let boot_id = self.snapshot.as_ref().map_or("", |snapshot| &snapshot.facts.boot_id);
+        self.diary.write(&self.root, boot_id, now(), &self.fights, self.config_error.as_ref());
     }
 
     /// Looks, and mends what may be mended. `change` is what is known to have changed. Gives whether
@@ -249,8 +233,7 @@ impl Keeper {
             self.pending = Change::All;
             self.next = Instant::now();
         }
-        self.state.last_look = now().as_secs();
-        self.save();
+        self.write();
         Ok(true)
     }
 
@@ -281,10 +264,7 @@ impl Keeper {
             Err(error) => {
                 let summary = error.summary();
                 if self.config_error.as_ref() != Some(&summary) {
-                    tracing::error!(
-                        message_id = messages::CONFIG_REJECTED,
-                        "the new configuration is broken, and the one before is used on: {error}"
-                    );
+                    messages::config_rejected(&error);
                 }
                 self.config_error = Some(summary);
             }
@@ -328,8 +308,7 @@ impl Keeper {
             snapshot
         };
         for subject in self.fights.settle(time, |subject| wanted.contains(subject)) {
-            let platform = subject.as_str();
-            tracing::info!(message_id = messages::RECOVERED, platform, "{subject}: nothing undoes repairs any more");
+            messages::recovered(&subject);
         }
         self.plan_next(quiet, time);
         snapshot
@@ -352,44 +331,8 @@ impl Keeper {
 
     /// Writes down what was done, and counts it.
     fn remember(&mut self, outcome: &Outcome, quiet: bool, time: Duration) {
-        let unix_time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        for step in &outcome.done {
-            self.state.repairs += 1;
-            self.state.recent.push(Repair {
-                boot_seconds: time.as_secs(),
-                unix_time,
-                subject: step.subject.clone(),
-                action: step.action.name().to_owned(),
-                handler: step.action.handler(),
-                why: step.why.clone(),
-            });
-        }
-        let surplus = self.state.recent.len().saturating_sub(RECENT);
-        self.state.recent.drain(..surplus);
-        // To have lost a race is no reason to wait: the next look sees what is to be done now.
-        let (lost, failed): (Vec<_>, Vec<_>) = outcome.failed.iter().partition(|failed| failed.lost_race);
-        let failed: BTreeSet<_> = failed.into_iter().map(|failed| subject_of(&failed.step)).collect();
-        let done = outcome.done.iter().chain(lost.into_iter().map(|failed| &failed.step));
-        let done: BTreeSet<_> = done.map(subject_of).collect();
-        for subject in done.union(&failed) {
-            // The name is taken a second after a stand-in was registered: one repair, not two.
-            if quiet && !failed.contains(subject) && self.fights.take_rest(subject, time) {
-                continue;
-            }
-            let limit = self.config.back_off_after;
-            let backs_off = self.fights.count(subject, time, limit, failed.contains(subject));
-            if !quiet {
-                self.fights.leave_rest(subject, time);
-            }
-            if backs_off {
-                let platform = subject.as_str();
-                tracing::warn!(
-                    message_id = messages::BACKED_OFF,
-                    platform,
-                    "{subject}: something keeps undoing repairs; from here on they are made more and more rarely"
-                );
-            }
-        }
+        self.diary.enter(&outcome.done, time);
+        self.fights.enter(outcome, quiet, time, self.config.back_off_after);
     }
 
     fn count_working(&mut self, snapshot: &Snapshot, looks: &[Look<'_>]) {
@@ -405,7 +348,7 @@ impl Keeper {
         let has_probe = |look: &&Look<'_>| look.target.platform.is_some();
         let good = |look: &&Look<'_>| works(snapshot, look);
         let due = looks.iter().filter(good).filter(has_probe).any(|look| unproven(&look));
-        self.state.selftest_due = due.then(|| self.state.selftest_due.unwrap_or_else(|| now().as_secs()));
+        self.diary.note_due(due, now());
         if !settled {
             return;
         }
@@ -428,31 +371,6 @@ impl Keeper {
             tracing::warn!("{}: {e}", record::REGISTRATIONS);
         }
     }
-
-    fn save(&mut self) {
-        let truces = self.fights.truces().into_iter();
-        let backed_off = |truce: super::fights::Truce| BackedOff {
-            subject: truce.subject,
-            repairs: truce.repairs,
-            failing: truce.failing,
-            until: truce.until.as_secs(),
-        };
-        self.state.backed_off = truces.map(backed_off).collect();
-        self.state.config_error.clone_from(&self.config_error);
-        if let Some(snapshot) = &self.snapshot {
-            if self.state.boot_id != snapshot.facts.boot_id {
-                self.state.boot_id.clone_from(&snapshot.facts.boot_id);
-                (self.state.repairs, self.state.recent, self.state.selftest_due) = (0, Vec::new(), None);
-            }
-        }
-        if self.state == self.saved {
-            return;
-        }
-        match record::save(&self.root, STATE, &self.state) {
-            Ok(()) => self.saved = self.state.clone(),
-            Err(e) => tracing::warn!("{STATE}: {e}"),
-        }
-    }
 }
 
 /// The configuration as the service follows it: it never takes over.
@@ -463,12 +381,6 @@ fn tamed(config: Config) -> Config {
 /// Whether the programs of a target run now.
 fn works(snapshot: &Snapshot, look: &Look<'_>) -> bool {
     look.works_now() && snapshot.kernel.table().is_some_and(|table| table.enabled)
-}
-
-/// What a step is about, among the things that are mended.
-fn subject_of(step: &Step) -> String {
-    let handler = || Some(step.action.handler()).filter(|handler| !handler.is_empty());
-    step.subject.clone().or_else(handler).unwrap_or_else(|| HOST.to_owned())
 }
 
 /// Whether nothing can be started until this is done.

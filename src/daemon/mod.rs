@@ -4,6 +4,7 @@
 //! Everything goes through the same steps as with the command. One thread waits for changes in the
 //! kernel's table and in files, for signals, and for a slow timer as a net; nothing else wakes it.
 
+mod diary;
 mod fights;
 mod keeper;
 mod news;

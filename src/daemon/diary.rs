@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The diary: what the service tells of itself in /run, for `status` and for its own next start.
+
+use std::time::{Duration, SystemTime};
+
+use super::fights::{Fights, Truce};
+use crate::assess::plan::Step;
+use crate::files::Root;
+use crate::record;
+use crate::service::{BackedOff, Repair, STATE, State};
+
+/// How many of the last changes are told.
+const RECENT: usize = 20;
+
+/// What is told now, and what is in the file.
+pub(super) struct Diary {
+    state: State,
+    saved: State,
+}
+
+impl Diary {
+    /// Goes on with what the service told before it was started `now`; it looks at least every `every`.
+    pub(super) fn open(root: &Root, now: Duration, every: Duration) -> Self {
+        let before: Option<State> = record::load(root, STATE);
+        let state = State {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: now.as_secs(),
+            look_every: every.as_secs(),
+            ..before.unwrap_or_default()
+        };
+        Self { state, saved: State::default() }
+    }
+
+    /// Enters the steps that were carried out at `time`.
+    pub(super) fn enter(&mut self, done: &[Step], time: Duration) {
+        let unix_time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        for step in done {
+            self.state.repairs += 1;
+            self.state.recent.push(Repair {
+                boot_seconds: time.as_secs(),
+                unix_time,
+                subject: step.subject.clone(),
+                action: step.action.name().to_owned(),
+                handler: step.action.handler(),
+                why: step.why.clone(),
+            });
+        }
+        let surplus = self.state.recent.len().saturating_sub(RECENT);
+        self.state.recent.drain(..surplus);
+    }
+
+    /// Notes whether a self-test is due at `now`.
+    pub(super) fn note_due(&mut self, due: bool, now: Duration) {
+        self.state.selftest_due = due.then(|| self.state.selftest_due.unwrap_or(now.as_secs()));
+    }
+
+    /// What was mended, and what is backed off from, in a few words.
+    pub(super) fn summary(&self) -> String {
+        let mut line = match self.state.repairs {
+            0 => "nothing mended since boot".to_owned(),
+            1 => "one change since boot".to_owned(),
+            many => format!("{many} changes since boot"),
+        };
+        for fight in &self.state.backed_off {
+            line.push_str(if fight.failing { "; cannot mend " } else { "; backed off from " });
+            line.push_str(&fight.subject);
+        }
+        line
+    }
+
+    /// Writes it, after a look that was completed at `now` on the boot `boot_id`. What another boot
+    /// left counts no more.
+    pub(super) fn write(
+        &mut self,
+        root: &Root,
+        boot_id: &str,
+        now: Duration,
+        fights: &Fights,
+        config_error: Option<&String>,
+    ) {
+        let state = &mut self.state;
+        state.last_look = now.as_secs();
+        let backed_off = |truce: Truce| BackedOff {
+            subject: truce.subject,
+            repairs: truce.repairs,
+            failing: truce.failing,
+            until: truce.until.as_secs(),
+        };
+        state.backed_off = fights.truces().into_iter().map(backed_off).collect();
+        state.config_error = config_error.cloned();
+        if state.boot_id != boot_id {
+            boot_id.clone_into(&mut state.boot_id);
+            (state.repairs, state.recent, state.selftest_due) = (0, Vec::new(), None);
+        }
+        if self.state == self.saved {
+            return;
+        }
+        match record::save(root, STATE, &self.state) {
+            Ok(()) => self.saved = self.state.clone(),
+            Err(e) => tracing::warn!("{STATE}: {e}"),
+        }
+    }
+}
