@@ -11,6 +11,7 @@ use crate::assess::plan::{Action, Step};
 use crate::binfmt::entry::Entry;
 use crate::config::ConfigError;
 use crate::finding::{Finding, Severity};
+use crate::service::in_words;
 use crate::snapshot::Snapshot;
 
 /// Something was changed.
@@ -109,20 +110,21 @@ pub fn gone(id: &str, subject: Option<&str>) {
     tracing::info!(message_id = FINDING_GONE, finding = id, platform, "{platform}: no more {id}");
 }
 
-/// Something keeps undoing what is mended for `subject`.
-pub fn backed_off(subject: &str) {
-    let platform = subject;
+/// Something keeps undoing what is mended for `platform`: its handler, or `file`.
+pub fn backed_off(platform: &str, file: Option<&str>) {
+    let (handler, what) = (file.unwrap_or_default(), in_words(platform, file));
     tracing::warn!(
         message_id = BACKED_OFF,
         platform,
-        "{subject}: something keeps undoing repairs; from here on they are made more and more rarely"
+        handler,
+        "{what}: something keeps undoing repairs; from here on they are made more and more rarely"
     );
 }
 
-/// Nothing undoes any more what was mended for `subject`.
-pub fn recovered(subject: &str) {
-    let platform = subject;
-    tracing::info!(message_id = RECOVERED, platform, "{subject}: nothing undoes repairs any more");
+/// Nothing undoes any more what was mended for `platform`: its handler, or `file`.
+pub fn recovered(platform: &str, file: Option<&str>) {
+    let (handler, what) = (file.unwrap_or_default(), in_words(platform, file));
+    tracing::info!(message_id = RECOVERED, platform, handler, "{what}: nothing undoes repairs any more");
 }
 
 /// The service has looked for the first time: `good` of the `wanted` handlers work.

@@ -55,6 +55,9 @@ pub struct Repair {
 pub struct BackedOff {
     /// The platform or handler; `host` for the table as a whole.
     pub subject: String,
+    /// The file of it that is mended; none where it is the kernel's table.
+    #[serde(default)]
+    pub file: Option<String>,
     /// How often it was mended, or tried to, in a row.
     pub repairs: u32,
     /// Whether it is the repair that fails, where nothing undoes it.
@@ -62,6 +65,18 @@ pub struct BackedOff {
     pub failing: bool,
     /// When it is tried next, in seconds since boot.
     pub until: u64,
+}
+
+impl BackedOff {
+    /// What it is, in words.
+    pub fn about(&self) -> String {
+        in_words(&self.subject, self.file.as_deref())
+    }
+}
+
+/// Something that is mended, in words: what the kernel's table has for `subject`, or `file` of it.
+pub fn in_words(subject: &str, file: Option<&str>) -> String {
+    file.map_or_else(|| subject.to_owned(), |file| format!("{subject}, {file}"))
 }
 
 /// What the service tells of itself. Of another boot nothing of it holds.

@@ -171,7 +171,13 @@ fn status() {
         let (subject, action) = (Some("linux/arm64".to_owned()), "register".to_owned());
         let (handler, why) = ("qemu-aarch64".to_owned(), "no handler is registered".to_owned());
         state.recent.push(Repair { boot_seconds: 1, unix_time: 1, subject, action, handler, why });
-        state.backed_off.push(BackedOff { subject: "linux/arm64".into(), repairs: 6, failing: false, until: 1 });
+        state.backed_off.push(BackedOff {
+            subject: "linux/arm64".into(),
+            file: None,
+            repairs: 6,
+            failing: false,
+            until: 1,
+        });
         (state.config_error, state.selftest_due) = (Some("no".into()), Some(1));
     });
     look();

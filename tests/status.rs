@@ -75,6 +75,7 @@ fn what_it_tells_is_told_and_judged() {
         });
         state.backed_off.push(BackedOff {
             subject: "linux/arm64".into(),
+            file: None,
             repairs: 6,
             failing: false,
             until: now + 1000,

@@ -64,7 +64,7 @@ impl Diary {
         };
         for fight in &self.state.backed_off {
             line.push_str(if fight.failing { "; cannot mend " } else { "; backed off from " });
-            line.push_str(&fight.subject);
+            line.push_str(&fight.about());
         }
         line
     }
@@ -82,7 +82,8 @@ impl Diary {
         let state = &mut self.state;
         state.last_look = now.as_secs();
         let backed_off = |truce: Truce| BackedOff {
-            subject: truce.subject,
+            subject: truce.matter.subject,
+            file: truce.matter.file,
             repairs: truce.repairs,
             failing: truce.failing,
             until: truce.until.as_secs(),

@@ -14,7 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 
 use super::diary::Diary;
-use super::fights::{Fights, subject_of};
+use super::fights::{Fights, Matter};
 use super::news::News;
 use super::registrars::registrar_runs;
 use super::watches::{Change, Watches};
@@ -279,10 +279,10 @@ impl Keeper {
         let mut plan = assessment.plan.clone();
         // Mounting is systemd's.
         plan.steps.retain(|step| step.action != Action::Mount);
-        let wanted: BTreeSet<_> = plan.steps.iter().map(subject_of).collect();
+        let wanted: BTreeSet<_> = plan.steps.iter().map(Matter::of).collect();
         let mut due = if quiet { plan } else { plan.urgent(&assessment.looks, snapshot.kernel.table()) };
         let time = now();
-        due.steps.retain(|step| is_emergency(step) || self.fights.permits(&subject_of(step), time));
+        due.steps.retain(|step| is_emergency(step) || self.fights.permits(&Matter::of(step), time));
         let snapshot = if due.steps.is_empty() {
             let (looks, findings) = (&assessment.looks, &assessment.findings);
             // What is wanted and not due is backed off from, and stays as it is for now.
@@ -307,8 +307,8 @@ impl Keeper {
             self.count_working(&snapshot, &assess(&snapshot, &wish).looks);
             snapshot
         };
-        for subject in self.fights.settle(time, |subject| wanted.contains(subject)) {
-            messages::recovered(&subject);
+        for matter in self.fights.settle(time, |matter| wanted.contains(matter)) {
+            messages::recovered(&matter.subject, matter.file.as_deref());
         }
         self.plan_next(quiet, time);
         snapshot

@@ -57,10 +57,11 @@ fn rows(state: &State, now: u64, lives: bool) -> Vec<(&'static str, String)> {
     if !lives {
         return rows;
     }
-    for BackedOff { subject, repairs, failing, until } in &state.backed_off {
+    for backed_off in &state.backed_off {
+        let (about, BackedOff { repairs, failing, until, .. }) = (backed_off.about(), backed_off);
         let next = span(until.saturating_sub(now));
         let what = if *failing { "failures" } else { "repairs" };
-        rows.push(("backed off", format!("{subject}, after {repairs} {what} in a row: tries again in {next}")));
+        rows.push(("backed off", format!("{about}, after {repairs} {what} in a row: tries again in {next}")));
     }
     if state.config_error.is_some() {
         rows.push(("config", "that of before, since the new one is broken".to_owned()));
@@ -120,7 +121,13 @@ mod tests {
                 repair(7_000, Some("linux/amd64"), "unheard_of", "qemu-x86_64"),
                 repair(7_001, Some("linux/amd64"), "retire", "persist-x86_64"),
             ],
-            backed_off: vec![BackedOff { subject: "linux/386".into(), repairs: 6, failing: false, until: 7_500 }],
+            backed_off: vec![BackedOff {
+                subject: "linux/386".into(),
+                file: None,
+                repairs: 6,
+                failing: false,
+                until: 7_500,
+            }],
             config_error: Some("no".into()),
             ..State::default()
         };

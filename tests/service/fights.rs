@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use qemu_persist::record::boot_seconds;
 
 use crate::daemon::{Daemon, FRAGMENT, Intended, NAME, PATIENCE, Shell, wait_for};
 use crate::sandbox::{QEMU, Sandbox, TABLE};
@@ -128,6 +129,50 @@ fn a_folder_that_cannot_be_written_is_tried_rarely(host: &Sandbox) {
     fails(host, break_it, "could not write fragment", "not-persistent");
 }
 
+fn a_file_that_cannot_be_written_keeps_no_handler_away(host: &Sandbox) {
+    host.sh("mkdir /etc/binfmt.d");
+    let mut shell = Shell::new(host);
+    let daemon = ours(host);
+    wait_for("a fragment", PATIENCE, || if host.path(FRAGMENT).exists() { Ok(()) } else { Err("none".to_owned()) });
+    let read_only = "mount --bind /etc/binfmt.d /etc/binfmt.d; mount -o remount,bind,ro /etc/binfmt.d";
+    shell.run(&format!("rm {FRAGMENT}; {read_only}"));
+    // From the third failure on it pauses for four seconds and more.
+    let failed = |times: usize| {
+        wait_for("failures", PATIENCE, || match daemon.log().matches("could not write fragment").count() {
+            tries if tries >= times => Ok(()),
+            _ => Err(daemon.log()),
+        });
+    };
+    failed(3);
+    let state = daemon.state();
+    let [off] = &state.backed_off[..] else { panic!("{state:?}") };
+    assert_eq!((off.subject.as_str(), off.file.as_deref(), off.failing), ("linux/arm64", Some(FRAGMENT), true));
+    let flushed = Instant::now();
+    shell.run(&format!("echo -1 > {TABLE}/status"));
+    let any = || std::fs::read_dir(host.path(TABLE)).unwrap().count() > 2;
+    wait_for("a handler", PATIENCE, || if any() { Ok(()) } else { Err(daemon.log()) });
+    assert!(flushed.elapsed() < Duration::from_secs(2), "{:?}\n{}", flushed.elapsed(), daemon.log());
+    wait_for("the usual name", PATIENCE, || Intended::now(host).map_err(|why| format!("{why}\n{}", daemon.log())));
+    assert!(flushed.elapsed() < Duration::from_secs(4), "{:?}\n{}", flushed.elapsed(), daemon.log());
+    assert!(daemon.told().last().unwrap().contains("cannot mend linux/arm64, /etc/binfmt.d/"), "{:?}", daemon.told());
+}
+
+fn what_undoes_a_handler_does_not_keep_its_file_away(host: &Sandbox) {
+    let daemon = ours(host);
+    host.write("/etc/qemu-persist/config.toml.d/few.toml", "[service]\nback_off_after = 2\n");
+    let any = |host: &Sandbox| std::fs::read_dir(host.path(TABLE)).unwrap().count() > 2;
+    wait_for("a long pause", PATIENCE, || {
+        fight(host, 1, &format!("echo -1 > {TABLE}/status"), any);
+        let off = daemon.state().backed_off;
+        let long = off.iter().any(|off| off.file.is_none() && off.until > boot_seconds() + 5);
+        if long { Ok(()) } else { Err(format!("{off:?}")) }
+    });
+    let removed = Instant::now();
+    host.sh(&format!("rm {FRAGMENT}"));
+    wait_for("a fragment", PATIENCE, || if host.path(FRAGMENT).exists() { Ok(()) } else { Err(daemon.log()) });
+    assert!(removed.elapsed() < Duration::from_secs(4), "{:?}\n{}", removed.elapsed(), daemon.log());
+}
+
 fn nothing_wakes_it_when_nothing_happens(host: &Sandbox) {
     let daemon = ours(host);
     std::thread::sleep(Duration::from_secs(2));
@@ -143,4 +188,4 @@ fn nothing_wakes_it_when_nothing_happens(host: &Sandbox) {
     assert_eq!(host.entries(), [NAME]);
 }
 
-together! { it_gives_way: it_gives_way_to_what_flushes_again_and_again, it_gives_way_to_what_removes_its_fragment_again_and_again, a_race_that_is_lost_is_no_fight, a_table_that_cannot_be_written_is_tried_rarely, a_folder_that_cannot_be_written_is_tried_rarely, nothing_wakes_it_when_nothing_happens }
+together! { it_gives_way: it_gives_way_to_what_flushes_again_and_again, it_gives_way_to_what_removes_its_fragment_again_and_again, a_race_that_is_lost_is_no_fight, a_table_that_cannot_be_written_is_tried_rarely, a_folder_that_cannot_be_written_is_tried_rarely, a_file_that_cannot_be_written_keeps_no_handler_away, what_undoes_a_handler_does_not_keep_its_file_away, nothing_wakes_it_when_nothing_happens }

@@ -114,7 +114,7 @@ fn stuck(context: &Context<'_>) -> Vec<Found> {
 
 fn backed_off(context: &Context<'_>) -> Vec<Found> {
     let tell = |backed_off: &BackedOff| {
-        let BackedOff { subject, repairs, failing, until } = backed_off;
+        let (subject, BackedOff { repairs, failing, until, .. }) = (backed_off.about(), backed_off);
         let next = match until.saturating_sub(context.snapshot.boot_seconds) {
             0 => "now".to_owned(),
             seconds => format!("in {}", span(seconds)),

@@ -157,6 +157,25 @@ impl Action {
         }
     }
 
+    /// Whether it is about a file, and not about the kernel's table.
+    pub fn is_about_a_file(&self) -> bool {
+        match self {
+            Self::Mount
+            | Self::EnableAll
+            | Self::Register { .. }
+            | Self::Enable { .. }
+            | Self::Retire { .. }
+            | Self::Restore { .. }
+            | Self::DisableCapturing { .. } => false,
+            Self::WriteFragment { .. }
+            | Self::RemoveFragment { .. }
+            | Self::WriteConfig { .. }
+            | Self::RemoveConfig { .. }
+            | Self::NoteRemoval { .. }
+            | Self::LiftRemoval { .. } => true,
+        }
+    }
+
     /// The handler or file that it is about; empty for the table as a whole.
     pub fn handler(&self) -> String {
         match self {

@@ -141,8 +141,13 @@ pub(super) const SERVICE_ROWS: &[Row] = &[
         || {
             let mut host = telling(|state| {
                 state.last_look = 1;
-                state.backed_off =
-                    vec![BackedOff { subject: "linux/amd64".into(), repairs: 6, failing: false, until: NOW + 1 }];
+                state.backed_off = vec![BackedOff {
+                    subject: "linux/amd64".into(),
+                    file: None,
+                    repairs: 6,
+                    failing: false,
+                    until: NOW + 1,
+                }];
                 state.config_error = Some("no".into());
             });
             host.0.service.running = Some(false);
@@ -186,8 +191,13 @@ pub(super) const SERVICE_ROWS: &[Row] = &[
         "two things undone again and again",
         || {
             telling(|s| {
-                let backed_off =
-                    |subject: &str, until| BackedOff { subject: subject.into(), repairs: 6, failing: false, until };
+                let backed_off = |subject: &str, until| BackedOff {
+                    subject: subject.into(),
+                    file: None,
+                    repairs: 6,
+                    failing: false,
+                    until,
+                };
                 s.backed_off = vec![backed_off("linux/amd64", NOW + 240), backed_off("host", NOW - 1)];
             })
         },
@@ -216,12 +226,12 @@ fn a_thing_that_is_undone_is_told_with_how_often_and_when_it_is_tried_again() {
         ("host", 1, NOW, "(host): it mended that once, and tries again now"),
     ] {
         let host = telling(|state| {
-            state.backed_off = vec![BackedOff { subject: subject.into(), repairs, failing: false, until }];
+            state.backed_off = vec![BackedOff { subject: subject.into(), file: None, repairs, failing: false, until }];
         });
         let findings = host.assess().findings;
         assert!(findings[0].message.ends_with(told), "{}", findings[0].message);
     }
-    let failing = BackedOff { subject: "linux/amd64".into(), repairs: 2, failing: true, until: NOW + 4 };
+    let failing = BackedOff { subject: "linux/amd64".into(), file: None, repairs: 2, failing: true, until: NOW + 4 };
     let findings = telling(|state| state.backed_off = vec![failing.clone()]).assess().findings;
     let told = "what the service mends fails (linux/amd64): it tried 2 times in a row, and tries again in 4 seconds";
     assert_eq!(findings[0].message, told);
