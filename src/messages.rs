@@ -11,7 +11,8 @@ use crate::assess::plan::{Action, Step};
 use crate::binfmt::entry::Entry;
 use crate::config::ConfigError;
 use crate::finding::{Finding, Severity};
-use crate::service::in_words;
+use crate::report::span;
+use crate::service::{Unwatched, in_words};
 use crate::snapshot::Snapshot;
 
 /// Something was changed.
@@ -32,9 +33,13 @@ pub const CAPTURED: &str = "94b2e7f0c6d1483fa0e58b3d7c192f64";
 pub const LOOKED: &str = "61f8c3a5d7e24b90b8c4f1e2a3d5076b";
 /// A new configuration is broken.
 pub const CONFIG_REJECTED: &str = "b05e4d9c2a7f41688f3e6c1d9a0b7542";
+/// Something cannot be watched.
+pub const UNWATCHED: &str = "7c1e94a0d3584b6fa2c85e0f96d17b38";
+/// Everything can be watched again.
+pub const WATCHED_AGAIN: &str = "3ad8f6027be149c59e40c1b8d52f7a61";
 
 /// Every message id, and what it is about.
-pub const ALL: [(&str, &str); 9] = [
+pub const ALL: [(&str, &str); 11] = [
     (CHANGED, "changed"),
     (CHANGE_FAILED, "change failed"),
     (FINDING, "finding"),
@@ -44,6 +49,8 @@ pub const ALL: [(&str, &str); 9] = [
     (CAPTURED, "captured"),
     (LOOKED, "looked"),
     (CONFIG_REJECTED, "configuration rejected"),
+    (UNWATCHED, "unwatched"),
+    (WATCHED_AGAIN, "watched again"),
 ];
 
 /// Tells it as bad as `$level` says, which is known only when it is told.
@@ -130,6 +137,23 @@ pub fn recovered(platform: &str, file: Option<&str>) {
 /// The service has looked for the first time: `good` of the `wanted` handlers work.
 pub fn looked(good: usize, wanted: usize) {
     tracing::info!(message_id = LOOKED, "watching: {good} of {wanted} handlers work");
+}
+
+/// Something cannot be watched, and is only looked at every `every` seconds.
+pub fn unwatched(all: &[Unwatched], every: u64) {
+    let Some((what, reason)) = Unwatched::in_words(all) else { return };
+    let (finding, every) = ("service-blind", span(every));
+    tracing::warn!(
+        message_id = UNWATCHED,
+        finding,
+        "{what} cannot be watched, and a change there is seen every {every} only: {reason}"
+    );
+}
+
+/// Everything can be watched again.
+pub fn watched_again() {
+    let finding = "service-blind";
+    tracing::info!(message_id = WATCHED_AGAIN, finding, "everything is watched again");
 }
 
 /// A new configuration is broken.

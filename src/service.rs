@@ -5,7 +5,7 @@
 //! a lock (`flock(2)`) as long as it lives, which /proc/locks shows to everybody.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 use serde::{Deserialize, Serialize};
@@ -79,6 +79,29 @@ pub fn in_words(subject: &str, file: Option<&str>) -> String {
     file.map_or_else(|| subject.to_owned(), |file| format!("{subject}, {file}"))
 }
 
+/// A directory that the service cannot watch, so that it sees a change there only when it looks anyway.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
+pub struct Unwatched {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Why not.
+    pub reason: String,
+}
+
+impl Unwatched {
+    /// All of them in words, with the reason of the first; none for none.
+    pub fn in_words(all: &[Self]) -> Option<(String, &str)> {
+        let first = all.first()?;
+        let others = match all.len() - 1 {
+            0 => String::new(),
+            1 => " and one other directory".to_owned(),
+            many => format!(" and {many} other directories"),
+        };
+        Some((format!("{}{others}", first.path.display()), &first.reason))
+    }
+}
+
 /// What the service tells of itself. Of another boot nothing of it holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
@@ -103,6 +126,9 @@ pub struct State {
     pub backed_off: Vec<BackedOff>,
     /// What is wrong with a new configuration, while it runs with the one before.
     pub config_error: Option<String>,
+    /// What it cannot watch.
+    #[serde(default)]
+    pub unwatched: Vec<Unwatched>,
     /// Since when a self-test is due, in seconds since boot; none where nothing has to be proven.
     pub selftest_due: Option<u64>,
 }

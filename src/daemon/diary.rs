@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 use super::fights::{Fights, Truce};
 use crate::assess::plan::Step;
 use crate::files::Root;
+use crate::messages;
 use crate::record;
-use crate::service::{BackedOff, Repair, STATE, State};
+use crate::service::{BackedOff, Repair, STATE, State, Unwatched};
 
 /// How many of the last changes are told.
 const RECENT: usize = 20;
@@ -16,6 +17,8 @@ const RECENT: usize = 20;
 pub(super) struct Diary {
     state: State,
     saved: State,
+    /// What this process has said that it cannot watch.
+    unwatched: Vec<Unwatched>,
 }
 
 impl Diary {
@@ -29,7 +32,7 @@ impl Diary {
             look_every: every.as_secs(),
             ..before.unwrap_or_default()
         };
-        Self { state, saved: State::default() }
+        Self { state, saved: State::default(), unwatched: Vec::new() }
     }
 
     /// Enters the steps that were carried out at `time`.
@@ -55,6 +58,19 @@ impl Diary {
         self.state.selftest_due = due.then(|| self.state.selftest_due.unwrap_or(now.as_secs()));
     }
 
+    /// Notes what cannot be watched, and says what of it has a new reason.
+    pub(super) fn note_unwatched(&mut self, unwatched: Vec<Unwatched>) {
+        let is_new = |now: &Unwatched| self.unwatched.iter().all(|before| before.reason != now.reason);
+        if unwatched.iter().any(is_new) {
+            messages::unwatched(&unwatched, self.state.look_every);
+        }
+        if unwatched.is_empty() && !self.unwatched.is_empty() {
+            messages::watched_again();
+        }
+        self.unwatched.clone_from(&unwatched);
+        self.state.unwatched = unwatched;
+    }
+
     /// What was mended, and what is backed off from, in a few words.
     pub(super) fn summary(&self) -> String {
         let mut line = match self.state.repairs {
@@ -65,6 +81,11 @@ impl Diary {
         for fight in &self.state.backed_off {
             line.push_str(if fight.failing { "; cannot mend " } else { "; backed off from " });
             line.push_str(&fight.about());
+        }
+        match self.state.unwatched.len() {
+            0 => {}
+            1 => line += "; cannot watch one directory",
+            many => line.extend(["; cannot watch ", &many.to_string(), " directories"]),
         }
         line
     }

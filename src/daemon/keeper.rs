@@ -227,6 +227,7 @@ impl Keeper {
         self.note_seen(&mut snapshot);
         drop(lock);
         let new = all && self.watches.watch_files(Some(&snapshot));
+        self.diary.note_unwatched(self.watches.unwatched());
         self.snapshot = Some(snapshot);
         if new {
             // What changed in a directory before it was watched was not seen.

@@ -17,6 +17,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDe
 use crate::binfmt::{database, fragment, registry};
 use crate::config;
 use crate::record;
+use crate::service::Unwatched;
 use crate::snapshot::Snapshot;
 
 /// What a change is about.
@@ -62,6 +63,8 @@ pub(super) struct Watches {
     queue: Inotify,
     table: Option<WatchDescriptor>,
     directories: HashMap<WatchDescriptor, (PathBuf, Names)>,
+    /// What could not be watched, and why.
+    unwatched: BTreeMap<PathBuf, Errno>,
 }
 
 impl Watches {
@@ -70,16 +73,31 @@ impl Watches {
     /// # Errors
     /// Those of `inotify_init1(2)`.
     pub(super) fn new() -> io::Result<Self> {
-        let queue = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        Ok(Self { queue, table: None, directories: HashMap::new() })
+        let queue = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(|errno| match errno {
+            Errno::EMFILE => io::Error::other(
+                "nothing can be watched: there are as many inotify instances as the limits allow \
+                 (fs.inotify.max_user_instances)",
+            ),
+            errno => errno.into(),
+        })?;
+        Ok(Self { queue, table: None, directories: HashMap::new(), unwatched: BTreeMap::new() })
     }
 
     /// Watches the kernel's table. Behind systemd's automount this mounts it.
     pub(super) fn watch_table(&mut self) {
         let directory = Path::new(registry::DIRECTORY);
         // Only opening it, and not watching it, makes the automount act.
-        let opened = File::open(directory);
-        self.table = opened.ok().and_then(|_| self.queue.add_watch(directory, OF_TABLE).ok());
+        let added = File::open(directory).ok().map(|_| self.queue.add_watch(directory, OF_TABLE));
+        self.unwatched.remove(directory);
+        self.table = match added {
+            Some(Ok(descriptor)) => Some(descriptor),
+            Some(Err(errno)) => {
+                self.unwatched.insert(directory.to_owned(), errno);
+                None
+            }
+            // Where it is not mounted there is nothing to watch.
+            None => None,
+        };
     }
 
     /// Watches the directories that `snapshot` was made from, and no others; without one, those
@@ -88,12 +106,19 @@ impl Watches {
     pub(super) fn watch_files(&mut self, snapshot: Option<&Snapshot>) -> bool {
         let flags = OF_FILES | AddWatchFlags::IN_ONLYDIR;
         let mut now = HashMap::new();
+        self.unwatched.retain(|path, _| path == Path::new(registry::DIRECTORY));
+        let mut moved = false;
         for (path, names) in wanted(snapshot) {
-            if let Ok(descriptor) = self.queue.add_watch(&path, flags) {
-                // Two paths may lead to one directory.
-                let known = now.remove(&descriptor).map(|(_, names)| names);
-                let names = known.map_or(names.clone(), |known| unite(known, names));
-                now.insert(descriptor, (path, names));
+            match self.queue.add_watch(&path, flags) {
+                Ok(descriptor) => {
+                    // Two paths may lead to one directory.
+                    let known = now.remove(&descriptor).map(|(_, names)| names);
+                    let names = known.map_or(names.clone(), |known| unite(known, names));
+                    now.insert(descriptor, (path, names));
+                }
+                // It was there a moment ago: what is there now is looked for again.
+                Err(Errno::ENOENT | Errno::ENOTDIR) => moved = true,
+                Err(errno) => drop(self.unwatched.insert(path, errno)),
             }
         }
         for descriptor in self.directories.keys().filter(|descriptor| !now.contains_key(descriptor)) {
@@ -103,7 +128,20 @@ impl Watches {
         // The kernel gives the number of a watch that is there to no other (inotify(7)).
         let new = now.keys().any(|descriptor| !self.directories.contains_key(descriptor));
         self.directories = now;
-        new
+        new || moved
+    }
+
+    /// What could not be watched when that was last tried, each with the reason: a change there is seen
+    /// by the slow timer only.
+    pub(super) fn unwatched(&self) -> Vec<Unwatched> {
+        let tell = |(path, errno): (&PathBuf, &Errno)| {
+            let reason = match errno {
+                Errno::ENOSPC => "there are as many watches as fs.inotify.max_user_watches allows".to_owned(),
+                errno => errno.desc().to_owned(),
+            };
+            Unwatched { path: path.clone(), reason }
+        };
+        self.unwatched.iter().map(tell).collect()
     }
 
     /// What becomes readable when something changes.

@@ -55,3 +55,4 @@ mod journal;
 mod mending;
 #[path = "../sandbox/mod.rs"]
 mod sandbox;
+mod watching;

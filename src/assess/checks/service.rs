@@ -9,7 +9,7 @@ use crate::finding::Severity::{Unknown, Warning};
 use crate::host::Confinement;
 use crate::record::Proof;
 use crate::report::span;
-use crate::service::{self, BackedOff, Installed, State};
+use crate::service::{self, BackedOff, Installed, State, Unwatched};
 use crate::snapshot::Snapshot;
 use crate::target::Target;
 
@@ -23,6 +23,11 @@ pub const CHECKS: &[HostCheck] = &[
         id: "service-backed-off",
         title: "something undoes what the service mends, or lets it fail, so that it mends it more and more rarely",
         run: backed_off,
+    },
+    HostCheck {
+        id: "service-blind",
+        title: "the service cannot watch a directory, and sees a change there late",
+        run: blind,
     },
     HostCheck {
         id: "service-config",
@@ -133,6 +138,20 @@ fn backed_off(context: &Context<'_>) -> Vec<Found> {
         )
     };
     told(context.snapshot).iter().flat_map(|state| &state.backed_off).map(tell).collect()
+}
+
+fn blind(context: &Context<'_>) -> Vec<Found> {
+    let Some(state) = told(context.snapshot) else { return Vec::new() };
+    let Some((what, reason)) = Unwatched::in_words(&state.unwatched) else { return Vec::new() };
+    let every = span(state.look_every);
+    let message = format!("the service cannot watch {what}, and sees a change there every {every} only: {reason}");
+    let advice = if reason.contains("max_user_watches") {
+        "Raise the limit (as root: `sysctl fs.inotify.max_user_watches=524288`, and the same in a file of \
+         /etc/sysctl.d), or find out who needs so many; then `sudo systemctl reload qemu-persist`."
+    } else {
+        "See who may read that directory; then `sudo systemctl reload qemu-persist`."
+    };
+    one(Some(Found::new(Warning, message, advice)))
 }
 
 fn older_configuration(context: &Context<'_>) -> Vec<Found> {

@@ -4,7 +4,7 @@
 use super::findings::{Row, UNPROVEN, with};
 use super::*;
 use crate::finding::Severity::{self, Critical, Unknown, Warning};
-use crate::service::{BackedOff, Installed, State};
+use crate::service::{BackedOff, Installed, State, Unwatched};
 
 /// A service that looked a second ago.
 fn state() -> State {
@@ -202,6 +202,16 @@ pub(super) const SERVICE_ROWS: &[Row] = &[
             })
         },
         &[("service-backed-off", Warning), ("service-backed-off", Warning)],
+    ),
+    (
+        "two directories that cannot be watched",
+        || {
+            telling(|s| {
+                let unwatched = |path: &str| Unwatched { path: path.into(), reason: "no".into() };
+                s.unwatched = vec![unwatched("/a"), unwatched("/b")];
+            })
+        },
+        &[("service-blind", Warning)],
     ),
     (
         "a configuration that the service does not take",
