@@ -226,7 +226,9 @@ impl Keeper {
         let mut snapshot = self.mend(snapshot);
         self.note_seen(&mut snapshot);
         drop(lock);
-        let new = all && self.watches.watch_files(Some(&snapshot));
+        // A handler that somebody has just registered may bring an interpreter of its own.
+        let unseen = all || !self.watches.cover(&snapshot);
+        let new = unseen && self.watches.watch_files(Some(&snapshot));
         self.diary.note_unwatched(self.watches.unwatched());
         self.snapshot = Some(snapshot);
         if new {

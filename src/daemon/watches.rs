@@ -63,6 +63,8 @@ pub(super) struct Watches {
     queue: Inotify,
     table: Option<WatchDescriptor>,
     directories: HashMap<WatchDescriptor, (PathBuf, Names)>,
+    /// The interpreters for which they were made.
+    interpreters: BTreeSet<PathBuf>,
     /// What could not be watched, and why.
     unwatched: BTreeMap<PathBuf, Errno>,
 }
@@ -80,7 +82,13 @@ impl Watches {
             ),
             errno => errno.into(),
         })?;
-        Ok(Self { queue, table: None, directories: HashMap::new(), unwatched: BTreeMap::new() })
+        Ok(Self {
+            queue,
+            table: None,
+            directories: HashMap::new(),
+            interpreters: BTreeSet::new(),
+            unwatched: BTreeMap::new(),
+        })
     }
 
     /// Watches the kernel's table. Behind systemd's automount this mounts it.
@@ -101,8 +109,8 @@ impl Watches {
     }
 
     /// Watches the directories that `snapshot` was made from, and no others; without one, those
-    /// that are known before anything is looked at. Gives whether there are any new ones; one that
-    /// was made again under an old name is new.
+    /// that are known before anything is looked at. Gives whether there are any new ones, or more names
+    /// matter in one; one that was made again under an old name is new.
     pub(super) fn watch_files(&mut self, snapshot: Option<&Snapshot>) -> bool {
         let flags = OF_FILES | AddWatchFlags::IN_ONLYDIR;
         let mut now = HashMap::new();
@@ -126,9 +134,19 @@ impl Watches {
             let _ = self.queue.rm_watch(*descriptor);
         }
         // The kernel gives the number of a watch that is there to no other (inotify(7)).
-        let new = now.keys().any(|descriptor| !self.directories.contains_key(descriptor));
+        let covers = |names: &Names, descriptor: &WatchDescriptor| {
+            let known = self.directories.get(descriptor);
+            known.is_some_and(|(_, known)| unite(known.clone(), names.clone()) == *known)
+        };
+        let new = now.iter().any(|(descriptor, (_, names))| !covers(names, descriptor));
         self.directories = now;
+        self.interpreters = snapshot.iter().flat_map(|snapshot| snapshot.interpreters.keys().cloned()).collect();
         new || moved
+    }
+
+    /// Whether every interpreter of `snapshot` is watched.
+    pub(super) fn cover(&self, snapshot: &Snapshot) -> bool {
+        snapshot.interpreters.keys().all(|path| self.interpreters.contains(path))
     }
 
     /// What could not be watched when that was last tried, each with the reason: a change there is seen

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What wakes the service, and what it says where it cannot be woken.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 
 use crate::daemon::{Daemon, NAME, PATIENCE, Shell, table, wait_for};
 use crate::mending::settled;
-use crate::sandbox::{Sandbox, TABLE};
+use crate::sandbox::{QEMU, Sandbox, TABLE, rule};
 
 /// How many watches the sandbox may have.
 fn allow(host: &Sandbox, watches: u32) {
@@ -59,4 +61,28 @@ fn the_table_is_watched_first(host: &Sandbox) {
     assert!(daemon.state().unwatched.is_empty(), "{:?}", daemon.state());
 }
 
-together! { it_says_what_it_cannot_watch: what_cannot_be_watched_is_said_once_and_looked_at_by_the_timer, the_table_is_watched_first }
+fn an_interpreter_that_a_new_handler_brings_is_watched_at_once(host: &Sandbox) {
+    let daemon = Daemon::start(host);
+    wait_for("its own name", PATIENCE, || if host.entries() == [NAME] { Ok(()) } else { Err(daemon.log()) });
+    let mut shell = Shell::new(host);
+    shell.run(&format!("mkdir /opt/own; cp {QEMU} /opt/own/one; cp {QEMU} /opt/own/two"));
+    // In a directory of its own, and then in one that is watched by now.
+    for own in ["/opt/own/one", "/opt/own/two"] {
+        std::thread::sleep(Duration::from_millis(1200));
+        shell.run(&format!("echo -1 > {TABLE}/{NAME}"));
+        shell.register(&rule(NAME, own, "F"));
+        let before = wait_for(&format!("{own}, and nothing else"), PATIENCE, || match &table(host)?[..] {
+            [one] if one.name == NAME && one.text.contains(own) => Ok(one.inode),
+            other => Err(format!("{other:?}\n{}", daemon.log())),
+        });
+        std::thread::sleep(Duration::from_millis(1200));
+        shell.run(&format!("cp {QEMU} {own}.new; mv {own}.new {own}"));
+        wait_for("another handler", PATIENCE, || match &table(host)?[..] {
+            [one] if one.name == NAME && one.inode != before => Ok(()),
+            other => Err(format!("{other:?}\n{}", daemon.log())),
+        });
+        assert_eq!(host.run_foreign().code, 0);
+    }
+}
+
+together! { it_watches_what_matters: an_interpreter_that_a_new_handler_brings_is_watched_at_once, what_cannot_be_watched_is_said_once_and_looked_at_by_the_timer, the_table_is_watched_first }
