@@ -92,6 +92,21 @@ fn every_way_of_not_working_is_told_apart() {
 }
 
 #[test]
+fn where_nothing_is_wanted_there_is_nothing_to_prove_if_one_says_so() {
+    let host = sandbox!();
+    host.apply(&[], 0);
+    // What could not be found out stays unknown.
+    assert_eq!(selftest(&host, &["--if-wanted", "--runtime", "docker"]).0, 3);
+    assert_eq!(selftest(&host, &["--if-wanted", "--runtime", "builtin"]).0, 0);
+    assert_eq!(host.qemu_persist(&["remove"]).code, 0);
+    for (arguments, expected, severity) in [(&[][..], 3, "unknown"), (&["--if-wanted"], 0, "note")] {
+        let (code, json) = selftest(&host, arguments);
+        let found = &json["findings"][0];
+        assert_eq!((code, &found["id"], &found["severity"]), (expected, &"selftest-nothing".into(), &severity.into()));
+    }
+}
+
+#[test]
 fn people_get_aligned_lines_and_wrong_usage_is_64() {
     let host = sandbox!();
     host.register(&debian());

@@ -37,6 +37,10 @@ pub struct Args {
     /// What to run in the image instead of `uname -m`; it passes when it ends with status 0
     #[arg(last = true, requires = "image")]
     pub command: Vec<String>,
+    /// End with status 0 where no platform is wanted, so that there is nothing to prove; otherwise that is
+    /// unknown, and 3
+    #[arg(long)]
+    pub if_wanted: bool,
     /// How many seconds one container may take
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: Option<u64>,
@@ -107,7 +111,7 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     if request.platforms.is_empty() {
         report.findings.push(Finding {
             id: "selftest-nothing",
-            severity: Severity::Unknown,
+            severity: if args.if_wanted { Severity::Note } else { Severity::Unknown },
             subject: None,
             message: "no platform is wanted, so that nothing was run".into(),
             advice: "To want one: `sudo qemu-persist enable PLATFORM`.".into(),
