@@ -22,8 +22,8 @@ pub const SELFTEST_TIMER: &str = "qemu-persist-selftest.timer";
 pub const STATE: &str = "/run/qemu-persist/service.json";
 /// The lock that it holds while it runs; mode 0600, since whoever can open it can hold it.
 pub const LOCK: &str = "/run/qemu-persist/service.lock";
-/// The file that the service writes when a change voided a proof: a path unit then starts the
-/// self-test. It holds the reason, for people.
+/// The file that the service writes when a change voided a proof: as long as it is there a path unit
+/// starts the self-test, whose unit takes it away first. It holds the reason, for people.
 pub const SELFTEST_DUE: &str = "/run/qemu-persist/selftest-due";
 
 /// Directories of units, the most important first (systemd.unit(5)), those of generators left out.

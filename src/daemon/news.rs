@@ -62,12 +62,14 @@ impl News {
         let of_this_boot = proof.is_some_and(|proof| proof.boot_id == snapshot.facts.boot_id);
         let left_to_timer = !of_this_boot && Duration::from_secs(snapshot.boot_seconds) < AFTER_BOOT;
         let (subject, inode) = (look.target.subject.clone(), winner.entry.inode);
-        if left_to_timer || self.asked.insert(subject, inode) == Some(inode) {
+        if left_to_timer || self.asked.get(&subject) == Some(&inode) {
             return;
         }
-        let note = format!("{}: {reason}\n", look.target.subject);
-        if let Err(e) = root.write_whole(Path::new(SELFTEST_DUE), note.as_bytes()) {
-            tracing::warn!("{SELFTEST_DUE}: {e}");
+        let note = format!("{subject}: {reason}\n");
+        match root.write_whole(Path::new(SELFTEST_DUE), note.as_bytes()) {
+            Ok(()) => drop(self.asked.insert(subject, inode)),
+            // The next look asks again.
+            Err(e) => tracing::warn!("{SELFTEST_DUE}: {e}"),
         }
     }
 }
