@@ -116,6 +116,10 @@ pub struct State {
     pub started: u64,
     /// When it last completed a look, in seconds since boot.
     pub last_look: u64,
+    /// The same by the clock that stands still while the system is suspended (`CLOCK_MONOTONIC`), which is the one
+    /// that the service waits by.
+    #[serde(default)]
+    pub last_look_awake: Option<u64>,
     /// The longest time between two looks when nothing happens, in seconds.
     pub look_every: u64,
     /// How many changes it made since boot, over restarts.
@@ -159,17 +163,28 @@ pub struct Service {
     pub running: Option<bool>,
     /// What it last told on this boot.
     pub state: Option<State>,
+    /// For how many seconds it has not looked since, those left out in which the system was suspended.
+    pub silent: Option<u64>,
+}
+
+/// Seconds since this boot in which the system was not suspended (`CLOCK_MONOTONIC`).
+pub fn awake_seconds() -> Option<u64> {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).ok()?;
+    u64::try_from(now.tv_sec()).ok()
 }
 
 impl Service {
     /// Looks at the service of `root`, whose running system is in the boot `boot_id`.
     pub fn read(root: &Root, boot_id: &str) -> Self {
         let state: Option<State> = record::load(root, STATE).filter(|_| root.is_live());
+        let state = state.filter(|state| state.boot_id == boot_id);
+        let last_look = state.as_ref().and_then(|state| state.last_look_awake);
         Self {
             installed: installed(root, UNIT),
             selftest_timer: installed(root, SELFTEST_TIMER) == Installed::Yes,
             running: root.is_live().then(|| is_locked(root)).flatten(),
-            state: state.filter(|state| state.boot_id == boot_id),
+            silent: last_look.and_then(|last_look| Some(awake_seconds()?.saturating_sub(last_look))),
+            state,
         }
     }
 }

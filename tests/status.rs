@@ -10,7 +10,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use qemu_persist::record::boot_seconds;
-use qemu_persist::service::{BackedOff, LOCK, Repair, STATE, UNIT};
+use qemu_persist::service::{BackedOff, LOCK, Repair, STATE, UNIT, awake_seconds};
 use sandbox::{QEMU, Sandbox, TABLE};
 
 /// A sandbox where everything is good and proven.
@@ -95,7 +95,10 @@ fn what_it_tells_is_told_and_judged() {
     let json = &host.status().json;
     assert_eq!(json["service"]["state"]["recent"][0]["handler"], "qemu-aarch64");
     assert!(json["boot_seconds"].as_u64().unwrap() >= now);
-    host.tell_state(|state| state.last_look = now.saturating_sub(901));
+    host.tell_state(|state| {
+        state.last_look = now.saturating_sub(901);
+        state.last_look_awake = awake_seconds().map(|awake| awake.saturating_sub(901));
+    });
     expect(&host, 1, &["service-stuck"], "service running");
     host.tell_state(|state| state.boot_id = "another".into());
     expect(&host, 3, &["service-unknown"], "service running");
@@ -209,6 +212,26 @@ fn an_interrupt_ends_waiting_at_once() {
     let (code, text) = finish(host.start("/bin/busybox", &arguments));
     assert!(code != Some(0) && text.is_empty(), "{code:?} {text}");
     assert!(began.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn a_service_is_not_stuck_because_the_system_was_suspended() {
+    let host = sandbox!();
+    host.install("/usr/bin/unshare");
+    proven(&host);
+    let mut service = host.start_service();
+    await_ids(&host, &[&[]]);
+    // After a suspend of two hours one clock has gone on and the other has not (time_namespaces(7)).
+    let arguments = ["--time", "--boottime", "7200", "--fork", "/usr/bin/qemu-persist", "status"];
+    let ran = host.run("/usr/bin/unshare", &arguments);
+    assert!(ran.out.contains("last look    2 hours ago"), "no time has passed for it: {ran:?}");
+    assert!(ran.code == 0 && !ran.out.contains("service-stuck"), "{ran:?}");
+    // Two hours in which the system was awake are another thing.
+    let awake = [&arguments[..3], &["--monotonic", "7200"], &arguments[3..]].concat();
+    let ran = host.run("/usr/bin/unshare", &awake);
+    assert!(ran.code == 1 && ran.out.contains("[service-stuck]"), "{ran:?}");
+    service.kill().unwrap();
+    service.wait().unwrap();
 }
 
 /// Looks again and again until `status` sees exactly one of these, with a time that is ample.

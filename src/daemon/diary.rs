@@ -8,7 +8,7 @@ use crate::assess::plan::Step;
 use crate::files::Root;
 use crate::messages;
 use crate::record;
-use crate::service::{BackedOff, Repair, STATE, State, Unwatched};
+use crate::service::{BackedOff, Repair, STATE, State, Unwatched, awake_seconds};
 
 /// How many of the last changes are told.
 const RECENT: usize = 20;
@@ -101,7 +101,7 @@ impl Diary {
         config_error: Option<&String>,
     ) {
         let state = &mut self.state;
-        state.last_look = now.as_secs();
+        (state.last_look, state.last_look_awake) = (now.as_secs(), awake_seconds());
         let backed_off = |truce: Truce| BackedOff {
             subject: truce.matter.subject,
             file: truce.matter.file,

@@ -131,7 +131,13 @@ mod tests {
             config_error: Some("no".into()),
             ..State::default()
         };
-        Service { installed: Installed::Yes, selftest_timer: true, running: Some(true), state: Some(state) }
+        Service {
+            installed: Installed::Yes,
+            selftest_timer: true,
+            running: Some(true),
+            state: Some(state),
+            silent: None,
+        }
     }
 
     #[test]

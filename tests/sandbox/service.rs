@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Child;
 
 use qemu_persist::record::boot_seconds;
-use qemu_persist::service::{LOCK, SELFTEST_TIMER, STATE, State, UNIT};
+use qemu_persist::service::{LOCK, SELFTEST_TIMER, STATE, State, UNIT, awake_seconds};
 
 use super::Sandbox;
 
@@ -31,6 +31,7 @@ impl Sandbox {
             version: "0.1.0".to_owned(),
             started: now.saturating_sub(2 * 3600 + 1),
             last_look: now,
+            last_look_awake: awake_seconds(),
             look_every: 300,
             ..State::default()
         };

@@ -109,7 +109,9 @@ fn unknown(context: &Context<'_>) -> Vec<Found> {
 
 fn stuck(context: &Context<'_>) -> Vec<Found> {
     let Some(state) = told(context.snapshot) else { return Vec::new() };
-    let silent = context.snapshot.boot_seconds.saturating_sub(state.last_look);
+    // A version that is not restarted yet tells only a time that goes on while the system is suspended.
+    let since_boot = context.snapshot.boot_seconds.saturating_sub(state.last_look);
+    let silent = context.snapshot.service.silent.unwrap_or(since_boot);
     let stuck = silent > state.look_every.saturating_mul(MISSED_LOOKS);
     let (last, every) = (span(silent), span(state.look_every));
     let message = format!("the service runs, and last looked {last} ago, though it is to look every {every}");

@@ -15,7 +15,7 @@ fn state() -> State {
 fn served(change: impl FnOnce(&mut Host)) -> Host {
     with(|h| {
         let (installed, state) = (Installed::Yes, Some(state()));
-        h.0.service = Service { installed, selftest_timer: true, running: Some(true), state };
+        h.0.service = Service { installed, selftest_timer: true, running: Some(true), state, silent: None };
         change(h);
     })
 }
@@ -185,6 +185,24 @@ pub(super) const SERVICE_ROWS: &[Row] = &[
     ("no /proc/locks", || served(|h| h.0.service.running = None), &[("service-unknown", Unknown)]),
     ("nothing told", || served(|h| h.0.service.state = None), &[("service-unknown", Unknown)]),
     ("nothing of the service can be seen where it is not installed", || with(|h| h.0.service.running = None), &[]),
+    (
+        "a system that was suspended for an hour since the last look",
+        || {
+            let mut host = telling(|s| s.last_look = NOW - 3600);
+            host.0.service.silent = Some(180);
+            host
+        },
+        &[],
+    ),
+    (
+        "one that was awake for more than three pauses of it",
+        || {
+            let mut host = telling(|s| s.last_look = NOW - 3600);
+            host.0.service.silent = Some(181);
+            host
+        },
+        &[("service-stuck", Warning)],
+    ),
     ("three pauses without a look", || telling(|s| s.last_look = NOW - 180), &[]),
     ("more than that", || telling(|s| s.last_look = NOW - 181), &[("service-stuck", Warning)]),
     (
