@@ -4,9 +4,9 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::daemon::{Daemon, FRAGMENT, PATIENCE, Shell, wait_for};
+use crate::daemon::{Daemon, FRAGMENT, NAME, PATIENCE, Shell, table, wait_for};
 use crate::drift::{Chance, times};
 use crate::host;
 use crate::mending::settled;
@@ -89,3 +89,27 @@ fn systemd_binfmt_does_not_fail_beside_the_service() {
     eprintln!("{all} runs of systemd-binfmt, {} failed; {repairs} changes by the service", failed.len());
     assert!(failed.is_empty(), "{failed:#?}");
 }
+
+/// What runs under the name of systemd-binfmt may be about to register, and no event tells of it.
+fn the_usual_name_is_left_to_a_registrar_that_runs(host: &Sandbox) {
+    let usual = |host: &Sandbox| table(host).unwrap().iter().any(|entry| entry.name == NAME);
+    host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf");
+    host.install_at("/usr/bin/sleep", "/opt/systemd-binfmt");
+    let daemon = Daemon::start(host);
+    let intended = settled(host);
+    let mut shell = Shell::new(host);
+    // One that ends by itself, were this test to end before it.
+    shell.run("/opt/systemd-binfmt 60 & registrar=$!");
+    shell.run(&format!("echo -1 > {TABLE}/status"));
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(4) {
+        assert!(!usual(host), "after {:?}\n{}", begin.elapsed(), daemon.log());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(host.run_foreign().code, 0, "programs run meanwhile");
+    assert!(daemon.processor_time() < 100, "{}", daemon.processor_time());
+    shell.run("kill $registrar");
+    intended.wait("when it has ended", host);
+}
+
+together! { a_registrar_is_waited_for: the_usual_name_is_left_to_a_registrar_that_runs }
