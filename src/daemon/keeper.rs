@@ -16,6 +16,7 @@ use thiserror::Error;
 use super::diary::Diary;
 use super::fights::{Fights, Matter};
 use super::news::News;
+use super::permit::{self, Permit};
 use super::registrars::registrar_runs;
 use super::watches::{Change, Watches};
 use crate::apply::{Lock, LockError, Outcome, apply_if};
@@ -50,6 +51,12 @@ pub(super) enum Stop {
          proc-sys-fs-binfmt_misc.mount, or see whether the kernel has binfmt_misc (`qemu-persist host`)"
     )]
     NotMounted,
+    /// The unit's mount is gone.
+    #[error(
+        "{} was made anew, and this process may not write there: it ends, to be started again with what it may",
+        permit::DIRECTORY
+    )]
+    Unpermitted,
     /// Another one runs.
     #[error("another qemu-persistd holds {LOCK}")]
     Running,
@@ -79,6 +86,8 @@ pub(super) struct Keeper {
     busy: Duration,
     every: Duration,
     diary: Diary,
+    /// What it was at the start.
+    permit: Permit,
     news: News,
     works: (usize, usize),
     _alive: Flock<std::fs::File>,
@@ -114,8 +123,10 @@ impl Keeper {
         watches.watch_table();
         watches.watch_files(None);
         let diary = Diary::open(&root, now(), every);
+        let permit = Permit::read(&root);
         let mut keeper = Self {
             root,
+            permit,
             diary,
             config: tamed(config),
             config_error: None,
@@ -253,6 +264,9 @@ impl Keeper {
         };
         if snapshot.kernel == Kernel::NotMounted {
             return Err(Stop::NotMounted);
+        }
+        if all && self.permit.is_lost(Permit::read(&self.root)) {
+            return Err(Stop::Unpermitted);
         }
         Ok(snapshot)
     }

@@ -8,6 +8,7 @@ mod diary;
 mod fights;
 mod keeper;
 mod news;
+mod permit;
 mod registrars;
 mod watches;
 

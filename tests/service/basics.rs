@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::daemon::{Daemon, NAME, PATIENCE, Shell, wait_for};
+use crate::daemon::{Daemon, FRAGMENT, NAME, PATIENCE, Shell, wait_for};
 use crate::sandbox::{QEMU, Sandbox, TABLE};
 
 fn config(host: &Sandbox, text: &str) {
@@ -125,4 +125,33 @@ fn it_ends_with_an_error_when_the_table_goes_away_and_begins_anew_when_it_is_bac
     shell.run(&format!("umount {TABLE} && mount -t binfmt_misc binfmt_misc {TABLE}"));
 }
 
-together! { systemd_and_administrators_see: it_is_ready_when_programs_run, it_is_ready_though_nothing_can_be_mended, it_pings_the_watchdog, it_takes_a_new_configuration_and_keeps_the_old_one_from_a_broken_one, it_does_not_start_with_a_broken_configuration_twice_or_without_a_table, it_ends_with_an_error_when_the_table_goes_away_and_begins_anew_when_it_is_back }
+fn it_is_started_again_where_its_folder_was_made_anew(host: &Sandbox) {
+    host.install("/usr/bin/unshare");
+    host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf");
+    let fragment = |daemon: &Daemon<'_>| {
+        wait_for("a fragment", PATIENCE, || if host.path(FRAGMENT).exists() { Ok(()) } else { Err(daemon.log()) });
+    };
+    // Where there was none at the start, nothing can be written until it is made.
+    let mut daemon = Daemon::start_confined(host);
+    let failure = "could not write fragment";
+    wait_for(failure, PATIENCE, || if daemon.log().contains(failure) { Ok(()) } else { Err(daemon.log()) });
+    assert!(daemon.runs() && host.run_foreign().code == 0);
+    for make_anew in [
+        "mkdir /etc/binfmt.d",
+        "rm -r /etc/binfmt.d; mkdir /etc/binfmt.d",
+        "mv /etc/binfmt.d /opt; mkdir /etc/binfmt.d; rm -r /opt/binfmt.d",
+    ] {
+        host.sh(make_anew);
+        assert_eq!(daemon.ended(), 1, "{make_anew}: {}", daemon.log());
+        assert!(daemon.log().contains("/etc/binfmt.d was made anew"), "{}", daemon.log());
+        assert_eq!(host.run_foreign().code, 0, "handlers stay");
+        daemon = Daemon::start_confined(host);
+        fragment(&daemon);
+    }
+    // What is only removed from it is written again without any of this.
+    host.sh(&format!("rm {FRAGMENT}"));
+    fragment(&daemon);
+    assert!(daemon.runs());
+}
+
+together! { systemd_and_administrators_see: it_is_ready_when_programs_run, it_is_ready_though_nothing_can_be_mended, it_pings_the_watchdog, it_takes_a_new_configuration_and_keeps_the_old_one_from_a_broken_one, it_does_not_start_with_a_broken_configuration_twice_or_without_a_table, it_ends_with_an_error_when_the_table_goes_away_and_begins_anew_when_it_is_back, it_is_started_again_where_its_folder_was_made_anew }

@@ -112,10 +112,28 @@ impl<'h> Daemon<'h> {
 
     /// Starts it, as systemd would, with more in its environment, and waits for nothing.
     pub(crate) fn spawn(host: &'h Sandbox, environment: &[(&str, &str)]) -> Self {
+        Self::spawn_by(host, PROGRAM, &[], environment)
+    }
+
+    /// Starts it in mounts of its own as its unit asks for: all of them read-only but /etc/binfmt.d, where
+    /// that is there. It takes /usr/bin/unshare inside.
+    pub(crate) fn start_confined(host: &'h Sandbox) -> Self {
+        let script = format!(
+            "test ! -d /etc/binfmt.d || mount --bind /etc/binfmt.d /etc/binfmt.d
+            mount -o remount,bind,ro /
+            exec {PROGRAM}"
+        );
+        let mut daemon = Self::spawn_by(host, "/usr/bin/unshare", &["--mount", "/bin/sh", "-ec", &script], &[]);
+        daemon.expect("READY=1");
+        daemon
+    }
+
+    /// As [`Daemon::spawn`], by a program that becomes it.
+    fn spawn_by(host: &'h Sandbox, program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let systemd = Mailbox::new(host);
         let log = host.directory().join("log");
         let stderr = OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let mut command = host.command(PROGRAM, &[]);
+        let mut command = host.command(program, arguments);
         command.env("NOTIFY_SOCKET", &systemd.path).envs(environment.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let mut nsenter = command.spawn().expect("nsenter");
