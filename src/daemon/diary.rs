@@ -111,10 +111,11 @@ impl Diary {
         };
         state.backed_off = fights.truces().into_iter().map(backed_off).collect();
         state.config_error = config_error.cloned();
-        if state.boot_id != boot_id {
-            boot_id.clone_into(&mut state.boot_id);
+        // Before anything was written, there is nothing of another boot.
+        if !state.boot_id.is_empty() && state.boot_id != boot_id {
             (state.repairs, state.recent, state.selftest_due) = (0, Vec::new(), None);
         }
+        boot_id.clone_into(&mut state.boot_id);
         if self.state == self.saved {
             return;
         }

@@ -18,7 +18,7 @@ fn it_is_ready_when_programs_run(host: &Sandbox) {
     let mut daemon = Daemon::start(host);
     assert_eq!(host.run_foreign().code, 0, "{}", daemon.log());
     let status = daemon.expect("STATUS=");
-    assert!(status.contains("STATUS=1 of 1 handlers work; "), "{status}");
+    assert!(status.contains("STATUS=1 of 1 handlers work; one change since boot"), "{status}");
     wait_for("the usual name", PATIENCE, || match &host.entries()[..] {
         [name] if name == NAME => Ok(()),
         other => Err(format!("{other:?}")),
