@@ -26,10 +26,15 @@ pub struct Assessment<'a> {
     pub plan: Plan,
 }
 
+/// Looks at each target that is wanted, without judging what is seen.
+pub fn look_at_targets(snapshot: &Snapshot) -> Vec<Look<'_>> {
+    let boot_table = look::boot_table(snapshot);
+    snapshot.targets.iter().map(|target| Look::new(snapshot, &boot_table, target)).collect()
+}
+
 /// Judges `snapshot`.
 pub fn assess<'a>(snapshot: &'a Snapshot, wish: &Wish) -> Assessment<'a> {
-    let boot_table = look::boot_table(snapshot);
-    let looks: Vec<_> = snapshot.targets.iter().map(|target| Look::new(snapshot, &boot_table, target)).collect();
+    let looks = look_at_targets(snapshot);
     let plan = plan::plan(snapshot, &looks, wish);
     let findings = checks::run(snapshot, &looks, &plan, wish);
     Assessment { looks, findings, plan }

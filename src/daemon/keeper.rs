@@ -20,9 +20,9 @@ use super::permit::{self, Permit};
 use super::registrars::registrar_runs;
 use super::watches::{Change, Watches};
 use crate::apply::{Lock, LockError, Outcome, apply_if};
-use crate::assess::assess;
 use crate::assess::look::{Look, Proven, first_seen};
 use crate::assess::plan::{Action, Step, Wish};
+use crate::assess::{assess, look_at_targets};
 use crate::config::{Config, ConfigError};
 use crate::files::Root;
 use crate::finding::Finding;
@@ -153,6 +153,7 @@ impl Keeper {
             }
             std::thread::sleep(BUSY);
         }
+        keeper.recount();
         let (good, wanted) = keeper.works;
         messages::looked(good, wanted);
         Ok(keeper)
@@ -320,9 +321,7 @@ impl Keeper {
             // The next look says whether it helped.
             self.pending = self.pending.max(missed).max(Change::Table);
             self.remember(&outcome, quiet, time);
-            let snapshot = snapshot.after(&self.root, &outcome);
-            self.count_working(&snapshot, &assess(&snapshot, &wish).looks);
-            snapshot
+            snapshot.after(&self.root, &outcome)
         };
         for matter in self.fights.settle(time, |matter| wanted.contains(matter)) {
             messages::recovered(&matter.subject, matter.file.as_deref());
@@ -350,6 +349,15 @@ impl Keeper {
     fn remember(&mut self, outcome: &Outcome, quiet: bool, time: Duration) {
         self.diary.enter(&outcome.done, time);
         self.fights.enter(outcome, quiet, time, self.config.back_off_after);
+    }
+
+    /// Counts what works after the first look, which counts nothing where it mends something: what a later one
+    /// does to the numbers is told by the look that follows at once.
+    fn recount(&mut self) {
+        if let Some(snapshot) = self.snapshot.take() {
+            self.count_working(&snapshot, &look_at_targets(&snapshot));
+            self.snapshot = Some(snapshot);
+        }
     }
 
     fn count_working(&mut self, snapshot: &Snapshot, looks: &[Look<'_>]) {
