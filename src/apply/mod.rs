@@ -54,6 +54,16 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Logs what failed, and what was done as far as it is `worth` that; `before` is how all was.
+    pub fn tell(&self, before: &Snapshot, mut worth: impl FnMut(&Step) -> bool) {
+        for step in self.done.iter().filter(|step| worth(step)) {
+            messages::changed(step, before);
+        }
+        for Failed { step, error, lost_race } in &self.failed {
+            messages::failed(step, error, *lost_race, before);
+        }
+    }
+
     /// Whether any fragment was written or removed, or tried to.
     pub fn touched_fragments(&self) -> bool {
         let steps = self.done.iter().chain(self.failed.iter().map(|failed| &failed.step));
@@ -65,10 +75,13 @@ impl Outcome {
 
 /// Carries out `plan`, which was made from `snapshot`, on `root`. The caller holds the [`Lock`].
 pub fn apply(root: &Root, snapshot: &Snapshot, plan: &Plan) -> Outcome {
-    apply_if(root, snapshot, plan, || true)
+    let outcome = apply_if(root, snapshot, plan, || true);
+    outcome.tell(snapshot, |_| true);
+    outcome
 }
 
-/// As [`apply`], unless `undisturbed` says no when everything is ready and nothing has been changed.
+/// As [`apply`], unless `undisturbed` says no when everything is ready and nothing has been changed. What
+/// was done is for the caller to tell ([`Outcome::tell`]).
 pub fn apply_if(root: &Root, snapshot: &Snapshot, plan: &Plan, undisturbed: impl FnOnce() -> bool) -> Outcome {
     let mut run = Run {
         root,
@@ -93,12 +106,6 @@ pub fn apply_if(root: &Root, snapshot: &Snapshot, plan: &Plan, undisturbed: impl
     }
     run.confirm();
     run.remember();
-    for step in &run.outcome.done {
-        messages::changed(step, snapshot);
-    }
-    for Failed { step, error, lost_race } in &run.outcome.failed {
-        messages::failed(step, error, *lost_race, snapshot);
-    }
     run.outcome
 }
 

@@ -167,6 +167,7 @@ impl Keeper {
         plan.steps.retain(is_emergency);
         if !plan.steps.is_empty() {
             let outcome = apply_if(&self.root, &snapshot, &plan, || true);
+            outcome.tell(&snapshot, |_| true);
             self.remember(&outcome, false, now());
         }
         self.snapshot = Some(snapshot);
@@ -320,6 +321,7 @@ impl Keeper {
             });
             // The next look says whether it helped.
             self.pending = self.pending.max(missed).max(Change::Table);
+            outcome.tell(&snapshot, |step| self.news.is_worth_telling(step));
             self.remember(&outcome, quiet, time);
             snapshot.after(&self.root, &outcome)
         };

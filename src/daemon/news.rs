@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::assess::look::{Look, Proven};
+use crate::assess::plan::{Action, Step, stood_in_for};
 use crate::files::Root;
 use crate::finding::{Finding, Severity};
 use crate::messages;
@@ -14,6 +15,8 @@ use crate::snapshot::Snapshot;
 
 /// Until when the self-test after boot, which a timer starts, may be yet to come.
 const AFTER_BOOT: Duration = Duration::from_secs(300);
+/// How often it is told that a stand-in was registered.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// What was told already.
 #[derive(Debug, Default)]
@@ -22,9 +25,28 @@ pub(super) struct News {
     told: BTreeSet<(&'static str, Option<String>, String)>,
     /// The entry for which a proof was asked for last, of each target.
     asked: BTreeMap<String, u64>,
+    /// When it was last told of each stand-in that it was registered.
+    stand_ins: BTreeMap<String, Instant>,
 }
 
 impl News {
+    /// Whether a step that was carried out is worth a record. One that says that programs run again is
+    /// enough for each handler and second, however often its stand-in is flushed and registered again; that
+    /// it goes explains nothing.
+    pub(super) fn is_worth_telling(&mut self, step: &Step) -> bool {
+        match &step.action {
+            Action::Register { rule, .. } if stood_in_for(&rule.name).is_some() => {
+                let recent = self.stand_ins.get(&rule.name).is_some_and(|told| told.elapsed() < SECOND);
+                if !recent {
+                    self.stand_ins.insert(rule.name.clone(), Instant::now());
+                }
+                !recent
+            }
+            Action::Retire { name, restore: None } => stood_in_for(name).is_none(),
+            _ => true,
+        }
+    }
+
     /// Tells which of `findings` are new, and which are gone.
     pub(super) fn tell(&mut self, findings: &[Finding]) {
         // What the service is itself about is not said by it.

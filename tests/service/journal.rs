@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
-use crate::daemon::{Daemon, FRAGMENT, Intended, Mailbox, NAME, PATIENCE, STAND_IN, Shell, wait_for};
+use crate::daemon::{Daemon, FRAGMENT, Intended, Mailbox, NAME, PATIENCE, STAND_IN, Shell, table, wait_for};
 use crate::mending::captor;
-use crate::sandbox::{Sandbox, TABLE};
+use crate::sandbox::{QEMU_P, Sandbox, TABLE, rule};
 use qemu_persist::messages;
 
 /// The fields of a message: `NAME=value`, or for a value of several lines the name, its length in
@@ -66,7 +67,6 @@ fn native_fields(host: &Sandbox) {
     assert!(changed["AFTER"].starts_with(":persist-aarch64:M:"), "{changed:#?}");
     assert!(changed["WHY"].contains("no handler is registered"), "{changed:#?}");
     find(messages::CHANGED, &[("HANDLER", NAME), ("ACTION", "register")]);
-    find(messages::CHANGED, &[("HANDLER", STAND_IN), ("ACTION", "retire")]);
     find(messages::CHANGED, &[("HANDLER", FRAGMENT), ("ACTION", "write_fragment")]);
     let found = find(messages::FINDING, &[("FINDING", "proof-pending"), ("PLATFORM", "linux/arm64")]);
     assert!(found["ADVICE"].contains("--wait"), "{found:#?}");
@@ -75,7 +75,7 @@ fn native_fields(host: &Sandbox) {
     let before = journald.received().len();
     for _ in 0..3 {
         shell.run(&format!("echo -1 > {TABLE}/status"));
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100));
     }
     find(messages::BACKED_OFF, &[("PLATFORM", "linux/arm64")]);
     assert!(journald.received().len() > before);
@@ -89,4 +89,28 @@ fn native_fields(host: &Sandbox) {
     assert_eq!(daemon.log(), "", "nothing goes to standard error besides");
 }
 
-together! { the_journal_gets_native_fields: native_fields }
+/// A restart of systemd-binfmt flushes twice, and registers what a file says.
+fn one_record_for_each_handler(host: &Sandbox) {
+    let daemon = Daemon::start(host);
+    wait_for("its own name", PATIENCE, || Intended::now(host));
+    std::thread::sleep(Duration::from_millis(1500));
+    let mut shell = Shell::new(host);
+    let before = daemon.log().len();
+    let records = || daemon.log()[before..].lines().map(str::to_owned).collect::<Vec<_>>();
+    let stands_in = || match &table(host)?[..] {
+        [one] if one.name == STAND_IN => Ok(()),
+        other => Err(format!("{other:?}")),
+    };
+    for _ in 0..3 {
+        shell.run(&format!("echo -1 > {TABLE}/status"));
+        wait_for("a stand-in", PATIENCE, stands_in);
+    }
+    shell.register(&rule(NAME, QEMU_P, "OPF"));
+    wait_for("the stand-in goes", PATIENCE, || Intended::now(host));
+    std::thread::sleep(Duration::from_millis(1500));
+    let records = records();
+    assert!(records.len() == 1 && records[0].contains("register persist-aarch64: no handler"), "{records:#?}");
+    assert!(daemon.state().repairs >= 4, "each of them is counted: {:?}", daemon.state());
+}
+
+together! { the_journal_gets_native_fields: native_fields, one_record_for_each_handler }
