@@ -2,33 +2,28 @@
 //! The keeper: what the service knows, and what it does at each look.
 
 use std::collections::BTreeSet;
-use std::fs::OpenOptions;
-use std::io;
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use thiserror::Error;
+use nix::fcntl::Flock;
 
 use super::diary::Diary;
 use super::fights::{Fights, Matter};
+use super::life::{Stop, come_alive};
 use super::news::News;
-use super::permit::{self, Permit};
+use super::permit::Permit;
 use super::registrars::registrar_runs;
 use super::watches::{Change, Watches};
 use crate::apply::{Lock, LockError, Outcome, apply_if};
 use crate::assess::look::{Look, Proven, first_seen};
 use crate::assess::plan::{Action, Step, Wish};
 use crate::assess::{assess, look_at_targets};
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::files::Root;
 use crate::finding::Finding;
 use crate::messages;
 use crate::record::{self, Registrations};
-use crate::service::LOCK;
 use crate::snapshot::{Kernel, Snapshot};
 
 /// How long nobody else may have written before the names that other tools use are taken.
@@ -39,35 +34,6 @@ const BUSY: Duration = Duration::from_millis(20);
 const LONGEST_BUSY: Duration = Duration::from_secs(1);
 /// How long to wait for it at the start.
 const START: Duration = Duration::from_secs(5);
-/// Why the service cannot go on.
-#[derive(Debug, Error)]
-pub(super) enum Stop {
-    /// The configuration is broken at the start.
-    #[error(transparent)]
-    Config(ConfigError),
-    /// There is no table to watch.
-    #[error(
-        "binfmt_misc is not mounted at /proc/sys/fs/binfmt_misc, so no handler works: start \
-         proc-sys-fs-binfmt_misc.mount, or see whether the kernel has binfmt_misc (`qemu-persist host`)"
-    )]
-    NotMounted,
-    /// The unit's mount is gone.
-    #[error(
-        "{} was made anew, and this process may not write there: it ends, to be started again with what it may",
-        permit::DIRECTORY
-    )]
-    Unpermitted,
-    /// Another one runs.
-    #[error("another qemu-persistd holds {LOCK}")]
-    Running,
-    /// The lock's file cannot be used.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// Something of the system's that is needed.
-    #[error("{0}")]
-    System(#[from] io::Error),
-}
-
 /// What the service knows.
 pub(super) struct Keeper {
     root: Root,
@@ -96,18 +62,6 @@ pub(super) struct Keeper {
 fn now() -> Duration {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
     now.map(Duration::from).unwrap_or_default()
-}
-
-/// Takes the lock that shows that the service lives.
-fn come_alive(root: &Root) -> Result<Flock<std::fs::File>, Stop> {
-    let path = Path::new(LOCK);
-    root.create_dir_all(path.parent().unwrap_or(path))?;
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-    let file = file.map_err(|e| io::Error::new(e.kind(), format!("{LOCK}: {e}")))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        Errno::EWOULDBLOCK => Stop::Running,
-        other => Stop::System(other.into()),
-    })
 }
 
 impl Keeper {

@@ -7,6 +7,7 @@
 mod diary;
 mod fights;
 mod keeper;
+mod life;
 mod news;
 mod permit;
 mod registrars;
@@ -24,7 +25,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use sd_notify::NotifyState;
 use tracing::Level;
 
-use keeper::{Keeper, Stop};
+use keeper::Keeper;
+use life::Stop;
 use watches::Change;
 
 /// The longest time between two looks when nothing happens.
