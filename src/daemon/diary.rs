@@ -38,19 +38,18 @@ impl Diary {
     /// Enters the steps that were carried out at `time`.
     pub(super) fn enter(&mut self, done: &[Step], time: Duration) {
         let unix_time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        for step in done {
-            self.state.repairs += 1;
-            self.state.recent.push(Repair {
-                boot_seconds: time.as_secs(),
-                unix_time,
-                subject: step.subject.clone(),
-                action: step.action.name().to_owned(),
-                handler: step.action.handler(),
-                why: step.why.clone(),
-            });
-        }
-        let surplus = self.state.recent.len().saturating_sub(RECENT);
+        self.state.repairs += done.len() as u64;
+        let told = &done[done.len().saturating_sub(RECENT)..];
+        let surplus = (self.state.recent.len() + told.len()).saturating_sub(RECENT);
         self.state.recent.drain(..surplus);
+        self.state.recent.extend(told.iter().map(|step| Repair {
+            boot_seconds: time.as_secs(),
+            unix_time,
+            subject: step.subject.clone(),
+            action: step.action.name().to_owned(),
+            handler: step.action.handler(),
+            why: step.why.clone(),
+        }));
     }
 
     /// Notes whether a self-test is due at `now`.

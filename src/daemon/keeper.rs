@@ -38,6 +38,8 @@ const START: Duration = Duration::from_secs(5);
 pub(super) struct Keeper {
     root: Root,
     config: Config,
+    /// Whether it was read and not yet looked at with.
+    config_is_new: bool,
     config_error: Option<String>,
     snapshot: Option<Snapshot>,
     watches: Watches,
@@ -55,7 +57,8 @@ pub(super) struct Keeper {
     /// What it was at the start.
     permit: Permit,
     news: News,
-    works: (usize, usize),
+    /// How many handlers work, of how many that are wanted.
+    works: Option<(usize, usize)>,
     _alive: Flock<std::fs::File>,
 }
 
@@ -72,10 +75,11 @@ impl Keeper {
     pub(super) fn start(every: Duration) -> Result<Self, Stop> {
         let root = Root::live();
         let alive = come_alive(&root)?;
-        let config = Config::load(&root).map_err(Stop::Config)?.config;
         let mut watches = Watches::new()?;
         watches.watch_table();
         watches.watch_files(None);
+        // What changes from here on is read again.
+        let config = Config::load(&root).map_err(Stop::Config)?.config;
         let diary = Diary::open(&root, now(), every);
         let permit = Permit::read(&root);
         let mut keeper = Self {
@@ -83,6 +87,7 @@ impl Keeper {
             permit,
             diary,
             config: tamed(config),
+            config_is_new: true,
             config_error: None,
             snapshot: None,
             watches,
@@ -94,7 +99,7 @@ impl Keeper {
             busy: BUSY,
             every,
             news: News::default(),
-            works: (0, 0),
+            works: None,
             _alive: alive,
         };
         // A run of the command that is changing handlers at this moment is waited for, but systemd does
@@ -107,8 +112,10 @@ impl Keeper {
             }
             std::thread::sleep(BUSY);
         }
-        keeper.recount();
-        let (good, wanted) = keeper.works;
+        if keeper.works.is_none() {
+            keeper.recount();
+        }
+        let (good, wanted) = keeper.works.unwrap_or_default();
         messages::looked(good, wanted);
         Ok(keeper)
     }
@@ -144,7 +151,7 @@ impl Keeper {
 
     /// One line for `systemctl status`.
     pub(super) fn status(&self) -> String {
-        let (good, wanted) = self.works;
+        let (good, wanted) = self.works.unwrap_or_default();
         let mut line = format!("{good} of {wanted} handlers work; {}", self.diary.summary());
         if self.config_error.is_some() {
             line += "; the new configuration is broken, and the old one is used";
@@ -178,7 +185,9 @@ impl Keeper {
         };
         self.busy = BUSY;
         // What was changed until now is seen by this look, and by no other.
-        self.pending = self.pending.max(self.watches.drain());
+        let changed = self.watches.drain();
+        self.config_is_new &= changed != Change::All;
+        self.pending = self.pending.max(changed);
         if self.pending != Change::None {
             self.disturbed = Instant::now();
         }
@@ -210,13 +219,15 @@ impl Keeper {
     /// Reads everything, or the table alone.
     fn take(&mut self, all: bool) -> Result<Snapshot, Stop> {
         let removed = self.root.exists(Path::new(record::REMOVED));
-        let snapshot = match self.snapshot.take() {
-            Some(snapshot) if !all && snapshot.removed == removed => snapshot.with_new_table(&self.root),
-            _ => {
-                self.watches.watch_table();
+        let known = self.snapshot.take().filter(|snapshot| !all && snapshot.removed == removed);
+        let snapshot = if let Some(snapshot) = known {
+            snapshot.with_new_table(&self.root)
+        } else {
+            self.watches.watch_table();
+            if !std::mem::take(&mut self.config_is_new) {
                 self.load_config();
-                Snapshot::with_config(&self.root, self.config.clone(), true)
             }
+            Snapshot::with_config(&self.root, self.config.clone(), true)
         };
         if snapshot.kernel == Kernel::NotMounted {
             return Err(Stop::NotMounted);
@@ -317,7 +328,7 @@ impl Keeper {
     }
 
     fn count_working(&mut self, snapshot: &Snapshot, looks: &[Look<'_>]) {
-        self.works = (looks.iter().filter(|look| works(snapshot, look)).count(), looks.len());
+        self.works = Some((looks.iter().filter(|look| works(snapshot, look)).count(), looks.len()));
     }
 
     /// Tells what is found and was not before, and what has to be proven again.

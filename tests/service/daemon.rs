@@ -245,6 +245,11 @@ impl Drop for Daemon<'_> {
     fn drop(&mut self) {
         if self.nsenter.try_wait().is_ok_and(|status| status.is_none()) {
             let _ = self.pid.map(|pid| kill(pid, Signal::SIGKILL));
+            // Until it has let go of its lock: nsenter ends after it.
+            let start = Instant::now();
+            while self.nsenter.try_wait().is_ok_and(|status| status.is_none()) && start.elapsed() < PATIENCE {
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
         let _ = self.nsenter.kill();
         let _ = self.nsenter.wait();

@@ -151,7 +151,7 @@ fn a_file_that_cannot_be_written_keeps_no_handler_away(host: &Sandbox) {
     shell.run(&format!("echo -1 > {TABLE}/status"));
     let any = || std::fs::read_dir(host.path(TABLE)).unwrap().count() > 2;
     wait_for("a handler", PATIENCE, || if any() { Ok(()) } else { Err(daemon.log()) });
-    assert!(flushed.elapsed() < Duration::from_secs(2), "{:?}\n{}", flushed.elapsed(), daemon.log());
+    assert!(flushed.elapsed() < Duration::from_millis(3500), "{:?}\n{}", flushed.elapsed(), daemon.log());
     wait_for("the usual name", PATIENCE, || Intended::now(host).map_err(|why| format!("{why}\n{}", daemon.log())));
     assert!(flushed.elapsed() < Duration::from_secs(4), "{:?}\n{}", flushed.elapsed(), daemon.log());
     assert!(daemon.told().last().unwrap().contains("cannot mend linux/arm64, /etc/binfmt.d/"), "{:?}", daemon.told());
@@ -175,9 +175,13 @@ fn what_undoes_a_handler_does_not_keep_its_file_away(host: &Sandbox) {
 
 fn nothing_wakes_it_when_nothing_happens(host: &Sandbox) {
     let daemon = ours(host);
-    std::thread::sleep(Duration::from_secs(2));
     let waits = || (daemon.number("voluntary_ctxt_switches"), daemon.processor_time());
-    let before = waits();
+    // Looks that were still due may come late on a machine with much else to do.
+    let before = wait_for("its rest", PATIENCE, || {
+        let before = waits();
+        std::thread::sleep(Duration::from_secs(3));
+        if waits() == before { Ok(before) } else { Err(daemon.log()) }
+    });
     std::thread::sleep(Duration::from_secs(10));
     assert_eq!(waits(), before);
     // And what does not concern it is not looked at.
