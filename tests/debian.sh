@@ -3,18 +3,22 @@
 # For the scripts that make a Debian system for tests out of packages, sourced after packaging/toolchain.sh. Of that only
 # what packages' own scripts do runs in the system, under emulation where it is of another architecture.
 
+give_product() {
+    [[ -e $product ]] || return 0
+    printf '%s\n' "$product"
+    exit
+}
+
 # begin SCRIPT FOLDER NAME: ends the script with the path of NAME in FOLDER where it was made by the very same script; else
 # gives $work, a folder to make it in, and $root in that, the system.
 begin() {
     cache=$PWD/$2 name=$3
     product=$cache/$name-$(cat "$1" tests/debian.sh tests/inside.sh | sha256sum | cut -c1-16)
     mkdir -p "$cache"
+    give_product
     exec {lock}>"$cache/.lock"
     flock "$lock"
-    if [[ -e $product ]]; then
-        printf '%s\n' "$product"
-        exit
-    fi
+    give_product
     ((EUID == 0)) || fail 77 "a system has files of many users" "sudo $1"
     exec {out}>&1 >&2
     # What a killed run has left would never be taken for a system.
