@@ -11,6 +11,8 @@ cd "$(dirname "$0")/../.."
 name=${1-}
 arch=arm64 kernels=(linux-image-arm64) spare=()
 docker=(docker.io iptables)
+# The kernel's options. Without apparmor_parser bookworm's Docker starts nothing where AppArmor is on.
+options=apparmor=0
 case $name in
     # As `apt-get install qemu-user` without recommended packages: Debian's rules for binfmt.d are in a package of their own.
     trixie-arm64)
@@ -18,11 +20,11 @@ case $name in
         kernels+=(linux-image-arm64-16k) spare=(qemu-user-binfmt)
         ;;
     plain-arm64) suite=trixie packages=(qemu-user qemu-user-binfmt) ;;
-    bookworm-arm64) suite=bookworm packages=("${docker[@]}" qemu-user-static python3-minimal) ;;
+    bookworm-arm64) suite=bookworm packages=("${docker[@]}" apparmor qemu-user-static python3-minimal) options='' ;;
     # As the article that users come from has it.
-    article-arm64) suite=bookworm packages=("${docker[@]}" qemu-user-static binfmt-support) ;;
+    article-arm64) suite=bookworm packages=("${docker[@]}" apparmor qemu-user-static binfmt-support) options='' ;;
     trixie-amd64)
-        suite=trixie arch=amd64 packages=("${docker[@]}" docker-cli qemu-user python3-minimal)
+        suite=trixie arch=amd64 packages=("${docker[@]}" docker-cli apparmor qemu-user python3-minimal) options=''
         kernels=(linux-image-cloud-amd64) spare=(qemu-user-binfmt)
         ;;
     *) fail 64 "unknown image: $name" "see the list in $0" ;;
@@ -161,6 +163,8 @@ UNIT
 mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
 ln -s ../agent.service "$root/etc/systemd/system/multi-user.target.wants/"
 touch "$root/etc/.updated" "$root/var/.updated"
+
+echo "$options" >"$new/options"
 
 say "file system"
 truncate -s 4G "$new/root.img"

@@ -114,8 +114,9 @@ impl Machine {
         command.arg(format!("file:{}", log.display()));
         command.arg("-kernel").arg(self.base.join(format!("vmlinuz-{size}")));
         command.arg("-initrd").arg(self.base.join(format!("initrd-{size}")));
-        // The images have no apparmor_parser, without which bookworm's Docker starts nothing where AppArmor is on.
-        command.args(["-append", &format!("console={console} audit=0 apparmor=0 panic=-1 systemd.show_status=error")]);
+        let options = fs::read_to_string(self.base.join("options")).expect("the image's options of the kernel");
+        let options = format!("console={console} audit=0 panic=-1 systemd.show_status=error {}", options.trim());
+        command.args(["-append", &options]);
         // What the machine has flushed is on the disk when QEMU is killed, and no more than that is sure.
         command.args(["-drive", &drive("disk", "format=qcow2,cache=writeback")]);
         command.args(["-drive", &drive("package.tar", "format=raw,readonly=on")]);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A machine with the product in it: what is done to it, and what has to hold then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -13,29 +13,54 @@ pub const TABLE: &str = "/proc/sys/fs/binfmt_misc";
 const MINUTE: Duration = Duration::from_secs(60);
 /// The container that Docker is to restart.
 const LASTING: &str = "lasting";
+/// The package with Debian's own rules, in images that have not installed it.
+const SPARE_RULES: &str = "/opt/debs/qemu-user-binfmt";
 
 /// Something that takes handlers away.
 pub struct Breakage {
     /// Its name.
     pub name: &'static str,
-    /// The script.
+    /// The script; 3 where the image has nothing for it.
     script: &'static str,
     /// How long it may take, in minutes.
     minutes: u32,
-    /// Whether only the service mends it, which its journal then has to tell.
-    told: bool,
+    /// Whether it is quick enough for every day.
+    pub quick: bool,
+    /// Whose words in the journal say what happened.
+    teller: Teller,
+}
+
+/// Who registers the handlers again.
+enum Teller {
+    /// Nobody but the service.
+    Service,
+    /// systemd-binfmt, from the fragment, and the service meanwhile where it comes to look.
+    Systemd,
 }
 
 /// What others do to handlers, and after which containers run again without a hand being laid on.
 pub const BREAKAGES: [Breakage; 4] = [
-    Breakage { name: "flush", script: "echo -1 >/proc/sys/fs/binfmt_misc/status", minutes: 1, told: true },
-    Breakage { name: "restart of systemd-binfmt", script: "systemctl restart systemd-binfmt", minutes: 2, told: false },
+    Breakage {
+        name: "flush",
+        script: "echo -1 >/proc/sys/fs/binfmt_misc/status",
+        minutes: 1,
+        quick: true,
+        teller: Teller::Service,
+    },
+    Breakage {
+        name: "restart of systemd-binfmt",
+        script: "systemctl restart systemd-binfmt",
+        minutes: 2,
+        quick: true,
+        teller: Teller::Systemd,
+    },
     Breakage {
         name: "reinstallation of Python",
-        script: "python=$(cd /opt/debs && echo python3.*-minimal_*.deb); [ -e /opt/debs/$python ] || exit 0
+        script: "python=$(cd /opt/debs && echo python3.*-minimal_*.deb); [ -e /opt/debs/$python ] || exit 3
                  DEBIAN_FRONTEND=noninteractive apt-get install -y --reinstall ${python%%_*}",
         minutes: 15,
-        told: false,
+        quick: false,
+        teller: Teller::Systemd,
     },
     // As the register.sh of multiarch/qemu-user-static does with --reset.
     Breakage {
@@ -46,9 +71,13 @@ pub const BREAKAGES: [Breakage; 4] = [
             fi
             find /proc/sys/fs/binfmt_misc -type f -name "qemu-*" -exec sh -c "echo -1 >{}" \;'"#,
         minutes: 3,
-        told: true,
+        quick: true,
+        teller: Teller::Service,
     },
 ];
+
+/// Names of handlers, and what the kernel shows of each.
+pub type Handlers = BTreeMap<String, String>;
 
 /// The system.
 pub struct System {
@@ -86,8 +115,11 @@ impl System {
     /// Installs the package as a user does; what it depends on is there.
     pub fn install(&mut self) {
         self.machine.sh("tar -C /root -xf /dev/vdb && apt-get -qq update");
-        let script = "DEBIAN_FRONTEND=noninteractive apt-get install -y /root/qemu-persist.deb";
-        self.machine.sh_within(script, MINUTE * 5);
+        self.apt_get("install /root/qemu-persist.deb");
+    }
+
+    fn apt_get(&mut self, what: &str) {
+        self.machine.sh_within(&format!("DEBIAN_FRONTEND=noninteractive apt-get -y {what}"), MINUTE * 5);
     }
 
     /// The command that runs a container of the foreign platform, as users do.
@@ -147,7 +179,7 @@ impl System {
     }
 
     /// The handlers, name and text, those of the kernel itself left out.
-    pub fn handlers(&mut self) -> BTreeMap<String, String> {
+    pub fn handlers(&mut self) -> Handlers {
         let script = format!("cd {TABLE}; for entry in *; do echo \"== $entry\"; cat $entry 2>/dev/null || true; done");
         let text = self.machine.sh(&script);
         let entries = text.split("== ").skip(1).filter_map(|part| part.split_once('\n'));
@@ -155,12 +187,22 @@ impl System {
         entries.map(|(name, text)| (name.to_owned(), text.to_owned())).collect()
     }
 
-    /// What the service wrote to the journal since this was asked before, oldest first.
+    /// What the service and systemd-binfmt wrote to the journal since this was asked before, and systemd about
+    /// them, oldest first.
     pub fn news(&mut self) -> Vec<Value> {
-        let script =
-            "journalctl --sync; journalctl -u qemu-persist -o json --no-pager --cursor-file=/root/journal-cursor";
+        let script = "journalctl --sync
+            journalctl -u qemu-persist -u systemd-binfmt -o json --no-pager --cursor-file=/root/journal-cursor";
         let text = self.machine.sh(script);
         text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+    }
+
+    /// As [`Self::news`], shown too.
+    fn tell_news(&mut self) -> Vec<Value> {
+        let news = self.news();
+        for record in &news {
+            eprintln!("              journal: {}", record["MESSAGE"].as_str().unwrap_or("(no text)"));
+        }
+        news
     }
 
     /// The foreign handler's usual name.
@@ -168,58 +210,110 @@ impl System {
         format!("qemu-{}", self.image.foreign_machine())
     }
 
-    /// Breaks it, and has a container run again.
+    /// Breaks it, and has a container run again, and the handler be what it was.
     pub fn survives(&mut self, breakage: &Breakage) {
+        let handler = self.handler();
+        let show = format!("cat {TABLE}/{handler}");
+        let before = self.machine.sh(&show);
         self.news();
-        self.machine.sh_within(breakage.script, MINUTE * breakage.minutes);
+        let ran = self.machine.run_within(breakage.script, MINUTE * breakage.minutes);
+        if ran.code == 3 {
+            eprintln!("              skipped: the image has nothing for it");
+            return;
+        }
+        assert_eq!(ran.code, 0, "{ran:?}");
         let waited = self.recovers(60);
         eprintln!("              foreign programs start after {:.2} s", waited.as_secs_f64());
         self.runs_container();
-        let handler = self.handler();
+        // The usual name is taken when nobody has registered anything for a second.
         self.machine.sh_within(&format!("until [ -e {TABLE}/{handler} ]; do sleep 0.5; done"), MINUTE);
-        let news = self.news();
-        for record in &news {
-            eprintln!("              journal: {}", record["MESSAGE"].as_str().unwrap_or("(no text)"));
-        }
-        let told = news.iter().any(|record| record["ACTION"].is_string() && record["HANDLER"] == handler.as_str());
-        assert!(told || !breakage.told, "{news:#?}{}", self.describe());
+        assert_eq!(self.machine.sh(&show), before, "{}", self.describe());
+        let news = self.tell_news();
+        let told = news.iter().any(|record| match breakage.teller {
+            Teller::Service => record["ACTION"].is_string() && record["HANDLER"] == handler.as_str(),
+            Teller::Systemd => record["UNIT"] == "systemd-binfmt.service" && record["JOB_RESULT"] == "done",
+        });
+        assert!(told, "{news:#?}{}", self.describe());
     }
 
-    /// Applies again and again, with everything gone before, and pulls the plug meanwhile; the next
-    /// boot mends what that has left.
-    pub fn survives_cut(&mut self, number: u32) {
+    /// Applies again and again, with everything gone before, and pulls the plug meanwhile; then boots.
+    pub fn cut_power_during_apply(&mut self, number: u32) {
         self.machine.leave(&format!(
-            "while :; do rm -f /etc/binfmt.d/{0}.conf; echo -1 >{TABLE}/status; qemu-persist apply; done",
+            "while :; do rm -f /etc/binfmt.d/{0}.conf; echo -1 >{TABLE}/status
+                qemu-persist apply; touch /run/applied; done",
             self.handler()
         ));
+        self.machine.sh("until [ -e /run/applied ]; do sleep 0.1; done");
         // Somewhere in an apply, and each time elsewhere.
-        std::thread::sleep(Duration::from_millis(2000 + u64::from(number) * 317 % 1000));
+        std::thread::sleep(Duration::from_millis(u64::from(number) * 317 % 1000));
         self.machine.cut_power();
         self.boot("4k");
-        self.lasting_runs();
+    }
+
+    /// Whether Debian's own rules can be installed here, and are not.
+    pub fn has_spare_rules(&mut self) -> bool {
+        self.machine.run(&format!("ls {SPARE_RULES}_*.deb")).code == 0
+    }
+
+    /// The handlers that Debian's own rules give, which are gone again afterwards.
+    pub fn try_spare_rules(&mut self) -> Handlers {
+        let before = self.handlers();
+        self.apt_get(&format!("install {SPARE_RULES}_*.deb"));
+        let with_rules = self.handlers();
+        assert!(with_rules.contains_key(&self.handler()), "{with_rules:#?}");
+        self.apt_get("purge qemu-user-binfmt");
+        self.has_exactly(&before);
+        with_rules
+    }
+
+    /// Debian's own rules are installed beside the product, which gives them what it had registered.
+    pub fn hands_over(&mut self) {
+        self.news();
+        self.apt_get(&format!("install {SPARE_RULES}_*.deb"));
+        self.recovers(60);
         self.runs_container();
+        let handler = self.handler();
+        let fragment = format!("/etc/binfmt.d/{handler}.conf");
+        self.machine.sh_within(&format!("while [ -e {fragment} ]; do sleep 0.5; done"), MINUTE);
+        self.tell_news();
+        let text = self.handlers().remove(&handler).unwrap_or_default();
+        assert!(text.contains("interpreter /usr/libexec/qemu-binfmt/"), "{text}{}", self.describe());
         self.is_healthy();
     }
 
-    /// Says what the boot has spent on handlers.
+    /// Says what the boot has spent on handlers, and when.
     pub fn tell_boot(&mut self) {
-        let blame = self.machine.sh("systemd-analyze --no-pager blame | grep -E 'binfmt|qemu-persist' || true");
-        for line in blame.lines() {
-            eprintln!("              blame: {}", line.trim());
+        let script =
+            "systemd-analyze --no-pager blame | grep -E ' (systemd-binfmt|qemu-persist|docker).service' || true
+            systemd-analyze --no-pager time | head -n 1
+            journalctl --no-pager -b -o short-monotonic --no-hostname -u qemu-persist -u systemd-binfmt | head -n 8";
+        for line in self.machine.sh(script).lines() {
+            eprintln!("              boot: {}", line.trim());
         }
     }
 
-    /// Uninstalls, which gives back the handlers that were there `before` the installation.
-    pub fn uninstall(&mut self, before: &BTreeMap<String, String>) {
-        let script = "DEBIAN_FRONTEND=noninteractive apt-get purge -y qemu-persist";
-        self.machine.sh_within(script, MINUTE * 5);
-        assert_eq!(&self.handlers(), before, "after the purge");
-        assert_eq!(
-            self.machine.sh("find / -xdev -name '*qemu-persist*' -not -path '/root/*' -not -path '/var/log/*'"),
-            ""
-        );
-        self.reboot("4k");
-        assert_eq!(&self.handlers(), before, "after the reboot");
+    /// Uninstalls, which leaves exactly the `handlers` that there would be without the product.
+    pub fn uninstall(&mut self, handlers: &Handlers) {
+        self.apt_get("purge qemu-persist");
+        self.has_exactly(handlers);
+        let left = "find / -xdev -name '*qemu-persist*' -not -path '/root/*' -not -path '/var/log/*'
+                    find /etc/binfmt.d -type f";
+        assert_eq!(self.machine.sh(left), "");
+        // binfmt-support registers otherwise after a restart than at boot: other flags.
+        self.machine.sh("systemctl is-active -q binfmt-support || systemctl restart systemd-binfmt");
+        self.has_exactly(handlers);
+    }
+
+    /// There are these handlers and no others.
+    pub fn has_exactly(&mut self, handlers: &Handlers) {
+        let found = self.handlers();
+        let names: BTreeSet<_> = found.keys().chain(handlers.keys()).collect();
+        let differ: Vec<_> = names
+            .into_iter()
+            .filter(|&name| found.get(name) != handlers.get(name))
+            .map(|name| format!("{name}: {:?} instead of {:?}", found.get(name), handlers.get(name)))
+            .collect();
+        assert!(differ.is_empty(), "{}{}", differ.join("\n"), self.describe());
     }
 
     /// What helps to understand a failure.
