@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Installs what the tests need and runs everything: sudo tests/run.sh [--quick] [--vm=quick|full]
+# Installs what the tests need and runs everything: sudo tests/run.sh [--quick] [--vm=none|quick|full]
 # --quick leaves out the licence check, the fuzz targets, the packages and lintian.
-# --vm also boots Debian systems with the package in virtual machines: the one that matters most, or all.
+# --vm also boots Debian systems with the package in virtual machines: none, the one that matters most, or all.
 #
 # QEMU_PERSIST_TEST_ROOT=1 tells the tests that they run as root of the machine itself: those that start container
 # engines do it in namespaces and folders of their own, and end them.
@@ -14,8 +14,9 @@ quick='' vm=''
 for argument; do
     case $argument in
         --quick) quick=yes ;;
+        --vm=none) vm='' ;;
         --vm=quick | --vm=full) vm=${argument#--vm=} ;;
-        *) fail 64 "unknown argument: $argument" "sudo $0 [--quick] [--vm=quick|full]" ;;
+        *) fail 64 "unknown argument: $argument" "sudo $0 [--quick] [--vm=none|quick|full]" ;;
     esac
 done
 ((EUID == 0)) || fail 77 "the tests need root: engines, packages" "sudo $0${*:+ $*}"
