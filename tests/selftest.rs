@@ -191,6 +191,30 @@ fn an_engine_that_hangs_or_floods_does_not_hold_us() {
 }
 
 #[test]
+fn what_is_registered_anew_meanwhile_is_tested_again() {
+    let host = sandbox!();
+    host.register(&debian());
+    host.write("/opt/rule", &debian());
+    let entry = format!("{TABLE}/qemu-aarch64");
+    let anew = format!("echo -1 >{entry}; cat /opt/rule >{TABLE}/register");
+    for (times, expected) in [(0, 1), (1, 2), (100, 4)] {
+        fake_docker(
+            &host,
+            &format!("run) test $(grep -c '^run.*arm64' /run/calls) -gt {times} || {{ {anew}; }}; exit 125;;"),
+        );
+        host.sh("rm -f /run/calls");
+        let (code, json) = selftest(&host, &["--runtime", "docker"]);
+        assert_eq!((code, json["platforms"].as_array().map(Vec::len)), (2, Some(1)), "{json:#}");
+        assert_eq!(host.sh("grep -c '^run.*arm64' /run/calls").trim(), expected.to_string(), "{times}: {json:#}");
+        if times < 100 {
+            let proofs: Value = serde_json::from_str(&host.sh("cat /var/lib/qemu-persist/proofs.json")).unwrap();
+            let inode = host.sh(&format!("stat -c %i {entry}"));
+            assert_eq!(proofs["linux/arm64"]["entry_inode"].to_string(), inode.trim(), "{times}: {proofs:#}");
+        }
+    }
+}
+
+#[test]
 fn what_an_engine_says_cannot_move_the_cursor() {
     let host = sandbox!();
     host.register(&debian());

@@ -49,13 +49,16 @@ pub struct Args {
     pub json: bool,
 }
 
+/// How often what was registered anew meanwhile is run again.
+const AGAIN: usize = 3;
+
 /// Runs it and gives the exit code.
 ///
 /// # Errors
 /// [`Failure`], and those of the system.
 pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     let root = Root::live();
-    let (snapshot, error) = Snapshot::take(&root, true);
+    let (mut snapshot, error) = Snapshot::take(&root, true);
     if let Some(error) = error {
         return Err(Failure::Config(error).into());
     }
@@ -63,7 +66,7 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     let config = &snapshot.config;
     let runtime = args.runtime.as_deref().and_then(Runtime::named).unwrap_or(config.selftest_runtime);
     let wanted = snapshot.targets.iter().filter(|target| target.is_among(&args.platform));
-    let request = Request {
+    let mut request = Request {
         platforms: wanted.filter_map(|target| target.platform).collect(),
         named: !args.platform.is_empty(),
         image: args.image.clone().map(|reference| UserImage { reference, command: args.command.clone() }),
@@ -80,24 +83,44 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
             let _ = write!(io::stderr(), "\r\x1b[K{what}{}", if what.is_empty() { "" } else { " …" });
         }
     };
-    let ended = reactor.block_on(async {
-        let ended = tokio::select! {
-            report = selftest::run(&request, &snapshot, &traces, &progress) => Ok(report),
-            code = interrupted() => Err(code),
-        };
-        let left = traces.clear().await;
-        (ended, left)
-    });
-    progress("");
-    let mut report = match ended {
-        (Ok(report), _) => report,
-        (Err(code), left) => {
-            for (engine, what, reason) in left {
-                screen.error(&anyhow::anyhow!("{engine}: {what} could not be removed: {reason}"));
+    let boot = Boot { id: snapshot.facts.boot_id.clone(), kernel_release: snapshot.facts.kernel_release.clone() };
+    let whole = matches!(runtime, Runtime::Auto | Runtime::All);
+    let nothing_wanted = request.platforms.is_empty();
+    let mut report = Report::default();
+    let mut recorded = Recorded::Nothing;
+    for left in (0..=AGAIN).rev() {
+        let ended = reactor.block_on(async {
+            let ended = tokio::select! {
+                report = selftest::run(&request, &snapshot, &traces, &progress) => Ok(report),
+                code = interrupted() => Err(code),
+            };
+            let left = traces.clear().await;
+            (ended, left)
+        });
+        progress("");
+        match ended {
+            (Ok(newer), _) => report.replace(newer),
+            (Err(code), left) => {
+                for (engine, what, reason) in left {
+                    screen.error(&anyhow::anyhow!("{engine}: {what} could not be removed: {reason}"));
+                }
+                return Ok(code?);
             }
-            return Ok(code?);
         }
-    };
+        if args.image.is_some() {
+            recorded = Recorded::OwnImage;
+            break;
+        }
+        recorded = keep(&root, &boot, whole, &mut report);
+        // Looked at after it is recorded: what the service changes from here on voids what is recorded, and it sees to
+        // a new proof.
+        snapshot = Snapshot::take(&root, true).0;
+        request.platforms = report.outdated(&snapshot);
+        if request.platforms.is_empty() || left == 0 {
+            break;
+        }
+        request.named = true;
+    }
     if args.platform.is_empty() {
         let custom = snapshot.targets.iter().filter(|target| target.platform.is_none());
         report.findings.extend(custom.map(|target| Finding {
@@ -108,7 +131,7 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
             advice: String::new(),
         }));
     }
-    if request.platforms.is_empty() {
+    if nothing_wanted {
         report.findings.push(Finding {
             id: "selftest-nothing",
             severity: if args.if_wanted { Severity::Note } else { Severity::Unknown },
@@ -117,12 +140,6 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
             advice: "To want one: `sudo qemu-persist enable PLATFORM`.".into(),
         });
     }
-    let boot = Boot { id: snapshot.facts.boot_id, kernel_release: snapshot.facts.kernel_release };
-    let whole = matches!(runtime, Runtime::Auto | Runtime::All);
-    let recorded = match args.image {
-        Some(_) => Recorded::OwnImage,
-        None => keep(&root, &boot, whole, &mut report),
-    };
     if args.json {
         show::json(&report, recorded, screen)?;
     } else {

@@ -107,6 +107,28 @@ impl Report {
     pub fn all_findings(&self) -> Vec<Finding> {
         self.platforms.iter().flat_map(PlatformReport::findings).chain(self.findings.iter().cloned()).collect()
     }
+
+    /// The platforms that have another handler in `snapshot` than they were tested with: what was found out says
+    /// nothing of it.
+    pub fn outdated(&self, snapshot: &Snapshot) -> Vec<&'static Platform> {
+        let is_outdated = |report: &&PlatformReport| {
+            let platform = report.platform;
+            Expectation::new(platform, probes::identity(platform), snapshot).handler != report.expectation.handler
+        };
+        self.platforms.iter().filter(is_outdated).map(|report| report.platform).collect()
+    }
+
+    /// Puts what `newer` found out in the place of what is known of the same platforms.
+    pub fn replace(&mut self, newer: Self) {
+        for report in newer.platforms {
+            match self.platforms.iter_mut().find(|known| known.platform == report.platform) {
+                Some(known) => *known = report,
+                None => self.platforms.push(report),
+            }
+        }
+        let new = newer.findings.into_iter().filter(|finding| !self.findings.contains(finding));
+        self.findings.extend(new.collect::<Vec<_>>());
+    }
 }
 
 impl PlatformReport {
