@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.."
 
 name=${1-}
 arch=arm64 kernels=(linux-image-arm64) spare=()
-docker=(docker.io iptables)
+docker=(docker.io)
 # The kernel's options. Without apparmor_parser bookworm's Docker starts nothing where AppArmor is on.
 options=apparmor=0
 case $name in
@@ -143,11 +143,12 @@ cp "$work/dpkg.cfg" "$root/etc/dpkg/dpkg.cfg.d/test"
 echo '/dev/vda / ext4 defaults 0 0' >"$root/etc/fstab"
 echo "$name" >"$root/etc/hostname"
 tr -d - </proc/sys/kernel/random/uuid >"$root/etc/machine-id"
-# What only costs time here. The agent below is how tests get in, and nobody logs in.
+# What only costs time here: no container of the tests has a network. The agent below is how tests get in, and nobody logs in.
 for unit in apt-daily{,-upgrade}.timer e2scrub_{all.timer,reap.service} fstrim.timer dpkg-db-backup.timer \
     serial-getty@.service getty@.service {getty-static,console-getty}.service systemd-hwdb-update.service ldconfig.service; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
+[[ ! -d $root/etc/docker ]] || echo '{"bridge": "none", "iptables": false, "ip6tables": false}' >"$root/etc/docker/daemon.json"
 cat >"$root/etc/systemd/system/agent.service" <<'UNIT'
 [Unit]
 Description=Shell of the test driver

@@ -139,6 +139,7 @@ fn keeps_its_containers(image: Image, extent: &Extent) {
     steps.step("status", || system.is_healthy());
     for cut in 1..=extent.cuts {
         steps.require(&format!("boot after power cut {cut} during apply"), || system.cut_power_during_apply(cut));
+        steps.step("the journal tells of it", || system.told_boot());
         steps.step("the container runs again", || system.lasting_runs());
         steps.step("another container runs", || system.runs_container());
     }

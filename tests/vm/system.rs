@@ -250,6 +250,23 @@ impl System {
         self.boot("4k");
     }
 
+    /// The journal of this boot says what the service found and did before anything else ran, and that
+    /// all handlers work.
+    pub fn told_boot(&mut self) {
+        let script = "journalctl --sync; journalctl -b -u qemu-persist -o json --no-pager";
+        let text = self.machine.sh(script);
+        let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let messages: Vec<_> = records.iter().filter_map(|record| record["MESSAGE"].as_str()).collect();
+        let looked = messages.iter().position(|message| message.starts_with("watching: "));
+        let looked = looked.unwrap_or_else(|| panic!("{text}{}", self.describe()));
+        for message in &messages[..=looked] {
+            eprintln!("              journal: {message}");
+        }
+        // watching: 2 of 2 handlers work
+        let words: Vec<_> = messages[looked].split(' ').collect();
+        assert!(words[1] == words[3] && words[1] != "0", "{text}{}", self.describe());
+    }
+
     /// Whether Debian's own rules can be installed here, and are not.
     pub fn has_spare_rules(&mut self) -> bool {
         self.machine.run(&format!("ls {SPARE_RULES}_*.deb")).code == 0
