@@ -192,6 +192,7 @@ fn an_engine_that_hangs_or_floods_does_not_hold_us() {
 
 #[test]
 fn what_is_registered_anew_meanwhile_is_tested_again() {
+    const PROOFS: &str = "/var/lib/qemu-persist/proofs.json";
     let host = sandbox!();
     host.register(&debian());
     host.write("/opt/rule", &debian());
@@ -200,14 +201,18 @@ fn what_is_registered_anew_meanwhile_is_tested_again() {
     for (times, expected) in [(0, 1), (1, 2), (100, 4)] {
         fake_docker(
             &host,
-            &format!("run) test $(grep -c '^run.*arm64' /run/calls) -gt {times} || {{ {anew}; }}; exit 125;;"),
+            &format!(
+                "run) test $(grep -c '^run.*arm64' /run/calls) -gt {times} || {{ {anew}; }}
+                 test ! -e {PROOFS} || : >/run/early; exit 125;;"
+            ),
         );
-        host.sh("rm -f /run/calls");
+        host.sh(&format!("rm -f /run/calls {PROOFS}"));
         let (code, json) = selftest(&host, &["--runtime", "docker"]);
         assert_eq!((code, json["platforms"].as_array().map(Vec::len)), (2, Some(1)), "{json:#}");
         assert_eq!(host.sh("grep -c '^run.*arm64' /run/calls").trim(), expected.to_string(), "{times}: {json:#}");
+        host.sh("test ! -e /run/early");
         if times < 100 {
-            let proofs: Value = serde_json::from_str(&host.sh("cat /var/lib/qemu-persist/proofs.json")).unwrap();
+            let proofs: Value = serde_json::from_str(&host.sh(&format!("cat {PROOFS}"))).unwrap();
             let inode = host.sh(&format!("stat -c %i {entry}"));
             assert_eq!(proofs["linux/arm64"]["entry_inode"].to_string(), inode.trim(), "{times}: {proofs:#}");
         }

@@ -9,7 +9,7 @@ use clap::builder::PossibleValuesParser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, parse_platform};
-use crate::apply::Lock;
+use crate::apply::{Lock, LockError};
 use crate::config::Runtime;
 use crate::files::Root;
 use crate::finding::{Finding, Severity};
@@ -111,12 +111,13 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
             recorded = Recorded::OwnImage;
             break;
         }
-        recorded = keep(&root, &boot, whole, &mut report);
-        // Looked at after it is recorded: what the service changes from here on voids what is recorded, and it sees to
-        // a new proof.
+        // The service holds the lock whenever it looks: either what it has changed is seen here, or it sees what is
+        // recorded here.
+        let lock = nix::unistd::geteuid().is_root().then(|| Lock::take(&root));
         snapshot = Snapshot::take(&root, true).0;
         request.platforms = report.outdated(&snapshot);
         if request.platforms.is_empty() || left == 0 {
+            recorded = keep(&root, lock, &boot, whole, &mut report);
             break;
         }
         request.named = true;
@@ -160,14 +161,12 @@ async fn interrupted() -> io::Result<u8> {
     })
 }
 
-/// Records what ran, where root ran it.
-fn keep(root: &Root, boot: &Boot, whole: bool, report: &mut Report) -> Recorded {
-    if !nix::unistd::geteuid().is_root() {
-        return Recorded::NotRoot;
-    }
+/// Records what ran, where root ran it, who has asked for the lock.
+fn keep(root: &Root, lock: Option<Result<Lock, LockError>>, boot: &Boot, whole: bool, report: &mut Report) -> Recorded {
+    let Some(lock) = lock else { return Recorded::NotRoot };
     let enter = || -> anyhow::Result<bool> {
         // Two runs at once add to each other.
-        let _lock = Lock::take(root)?;
+        let _lock = lock?;
         // What does not count is replaced.
         let mut proofs: Proofs = record::load(root, record::PROOFS).unwrap_or_default();
         if !proof::enter(&mut proofs, &report.platforms, boot, whole) {
