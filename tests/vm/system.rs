@@ -239,7 +239,7 @@ impl System {
     /// Applies again and again, with everything gone before, and pulls the plug meanwhile; then boots.
     pub fn cut_power_during_apply(&mut self, number: u32) {
         self.machine.leave(&format!(
-            "while :; do rm -f /etc/binfmt.d/{0}.conf; echo -1 >{TABLE}/status
+            "while :; do rm -f /etc/binfmt.d/{0}.conf; sync; echo -1 >{TABLE}/status
                 qemu-persist apply; touch /run/applied; done",
             self.handler()
         ));
