@@ -178,6 +178,9 @@ fn a_system_without_docker_is_proven() {
         assert_eq!(said["platforms"][0]["results"][0]["runtime"], "builtin", "{said:#}");
         assert_eq!(said["platforms"][0]["results"][0]["verdict"], "pass", "{said:#}");
     });
+    steps.step("a self-test that is asked for while one runs", || system.runs_self_test_again());
+    steps.step("binfmt_misc is unmounted", || system.survives_unmount());
+    steps.step("a self-test that is asked for where nothing is wanted", || system.proves_nothing_without_failing());
     steps.step("power off", || system.machine.shut_down("poweroff"));
     steps.finish();
 }

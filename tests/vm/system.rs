@@ -16,6 +16,11 @@ const LASTING: &str = "lasting";
 /// The package with Debian's own rules, in images that have not installed it.
 const SPARE_RULES: &str = "/opt/debs/qemu-user-binfmt";
 
+/// What scripts need that ask for self-tests.
+const SELF_TEST: &str = "due=/run/qemu-persist/selftest-due
+            show() { systemctl show --value -p $1 qemu-persist-selftest.service; }
+            idle() { until case $(show ActiveState) in inactive | failed) ;; *) false ;; esac; do sleep 0.2; done; }";
+
 /// Something that takes handlers away.
 pub struct Breakage {
     /// Its name.
@@ -234,6 +239,46 @@ impl System {
             Teller::Systemd => record["UNIT"] == "systemd-binfmt.service" && record["JOB_RESULT"] == "done",
         });
         assert!(told, "{news:#?}{}", self.describe());
+    }
+
+    /// Takes the file system away below the service, whose place systemd's automount then holds.
+    pub fn survives_unmount(&mut self) {
+        self.news();
+        self.machine.sh(&format!("umount {TABLE}"));
+        // Nobody else looks there, so it is the service that has it mounted again.
+        self.machine.sh_within("until grep -q ' binfmt_misc ' /proc/self/mounts; do sleep 0.2; done", MINUTE);
+        self.recovers(60);
+        let handler = self.handler();
+        self.machine.sh_within(&format!("until [ -e {TABLE}/{handler} ]; do sleep 0.5; done"), MINUTE);
+        self.tell_news();
+        self.is_healthy();
+    }
+
+    /// Asks for a self-test as the service does, and again while it runs.
+    pub fn runs_self_test_again(&mut self) {
+        let script = format!(
+            "{SELF_TEST}
+            idle; first=$(show InvocationID); touch $due
+            until [ $(show InvocationID) != \"$first\" ] && [ ! -e $due ]; do sleep 0.1; done
+            second=$(show InvocationID); [ $(show ActiveState) != inactive ]; touch $due
+            until [ $(show InvocationID) != $second ] && [ ! -e $due ]; do sleep 0.1; done
+            idle; show Result"
+        );
+        assert_eq!(self.machine.sh_within(&script, MINUTE * 5), "success\n", "{}", self.describe());
+    }
+
+    /// Asks for a self-test where nothing is wanted any more.
+    pub fn proves_nothing_without_failing(&mut self) {
+        let script = format!(
+            "{SELF_TEST}
+            qemu-persist remove >/dev/null
+            idle; first=$(show InvocationID); touch $due
+            until [ $(show InvocationID) != \"$first\" ] && [ ! -e $due ]; do sleep 0.1; done
+            idle; show Result
+            qemu-persist apply >/dev/null"
+        );
+        assert_eq!(self.machine.sh_within(&script, MINUTE * 5), "success\n", "{}", self.describe());
+        self.is_healthy();
     }
 
     /// Applies again and again, with everything gone before, and pulls the plug meanwhile; then boots.
