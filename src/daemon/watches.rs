@@ -120,9 +120,8 @@ impl Watches {
             match self.queue.add_watch(&path, flags) {
                 Ok(descriptor) => {
                     // Two paths may lead to one directory.
-                    let known = now.remove(&descriptor).map(|(_, names)| names);
-                    let names = known.map_or(names.clone(), |known| unite(known, names));
-                    now.insert(descriptor, (path, names));
+                    let nothing = || (path, Names::Only(BTreeSet::new()));
+                    now.entry(descriptor).or_insert_with(nothing).1.add(names);
                 }
                 // It was there a moment ago: what is there now is looked for again.
                 Err(Errno::ENOENT | Errno::ENOTDIR) => moved = true,
@@ -135,8 +134,7 @@ impl Watches {
         }
         // The kernel gives the number of a watch that is there to no other (inotify(7)).
         let covers = |names: &Names, descriptor: &WatchDescriptor| {
-            let known = self.directories.get(descriptor);
-            known.is_some_and(|(_, known)| unite(known.clone(), names.clone()) == *known)
+            self.directories.get(descriptor).is_some_and(|(_, known)| known.contain(names))
         };
         let new = now.iter().any(|(descriptor, (_, names))| !covers(names, descriptor));
         self.directories = now;
@@ -198,47 +196,72 @@ impl Watches {
     }
 }
 
-fn unite(one: Names, other: Names) -> Names {
-    match (one, other) {
-        (Names::Only(one), Names::Only(other)) => Names::Only(one.union(&other).cloned().collect()),
-        _ => Names::All,
+impl Names {
+    /// Those and these.
+    fn add(&mut self, more: Self) {
+        match (&mut *self, more) {
+            (Self::Only(names), Self::Only(more)) => names.extend(more),
+            _ => *self = Self::All,
+        }
+    }
+
+    /// Whether all of `others` are among them.
+    fn contain(&self, others: &Self) -> bool {
+        match (self, others) {
+            (Self::All, _) => true,
+            (Self::Only(names), Self::Only(others)) => others.is_subset(names),
+            (Self::Only(_), Self::All) => false,
+        }
+    }
+}
+
+/// What is wanted of each directory.
+#[derive(Default)]
+struct Wanted(BTreeMap<PathBuf, Names>);
+
+impl Wanted {
+    fn add(&mut self, directory: &Path, names: Names) {
+        match self.0.get_mut(directory) {
+            Some(known) => known.add(names),
+            None => drop(self.0.insert(directory.to_owned(), names)),
+        }
+    }
+
+    fn add_file(&mut self, path: &Path) {
+        if let (Some(directory), Some(name)) = (path.parent(), path.file_name()) {
+            self.add(directory, Names::Only([name.to_owned()].into()));
+        }
     }
 }
 
 /// The directories that are to be watched. Of one that is not there the nearest above it that is,
 /// where only the next name on the way down matters.
 fn wanted(snapshot: Option<&Snapshot>) -> BTreeMap<PathBuf, Names> {
-    let mut wanted: BTreeMap<PathBuf, Names> = BTreeMap::new();
-    let mut want = |directory: &Path, names: Names| {
-        let (directory, names) = nearest(directory, names);
-        let known = wanted.remove(&directory);
-        wanted.insert(directory, known.map_or(names.clone(), |known| unite(known, names)));
-    };
+    let mut wanted = Wanted::default();
     for directory in fragment::DIRECTORIES.iter().chain(&config::DROP_IN_DIRECTORIES) {
-        want(Path::new(directory), Names::All);
+        wanted.add(Path::new(directory), Names::All);
     }
     for directory in config::DIRECTORIES {
-        watch_file(&Path::new(directory).join(config::MAIN_FILE), &mut want);
+        wanted.add_file(&Path::new(directory).join(config::MAIN_FILE));
     }
     for file in [record::REMOVED, record::PROOFS] {
-        watch_file(Path::new(file), &mut want);
+        wanted.add_file(Path::new(file));
     }
     if Path::new(database::PROGRAM).exists() {
-        want(Path::new(database::DIRECTORY), Names::All);
+        wanted.add(Path::new(database::DIRECTORY), Names::All);
     }
     for (path, interpreter) in snapshot.iter().flat_map(|snapshot| &snapshot.interpreters) {
-        watch_file(path, &mut want);
+        wanted.add_file(path);
         if let Ok(interpreter) = interpreter {
-            watch_file(&interpreter.resolved, &mut want);
+            wanted.add_file(&interpreter.resolved);
         }
     }
-    wanted
-}
-
-fn watch_file(path: &Path, want: &mut impl FnMut(&Path, Names)) {
-    if let (Some(directory), Some(name)) = (path.parent(), path.file_name()) {
-        want(directory, Names::Only([name.to_owned()].into()));
+    let mut there = Wanted::default();
+    for (directory, names) in wanted.0 {
+        let (directory, names) = nearest(&directory, names);
+        there.add(&directory, names);
     }
+    there.0
 }
 
 fn nearest(directory: &Path, names: Names) -> (PathBuf, Names) {
