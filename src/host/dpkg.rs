@@ -7,7 +7,9 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use memchr::memmem;
@@ -123,7 +125,18 @@ impl<'a> Packages<'a> {
 
     /// The installed version of `package`, as dpkg says it: `1:7.2+dfsg-7+deb12u18`.
     pub fn version(&self, package: &str) -> Option<String> {
-        let look = || installed_version(self.root.open(Path::new(STATUS))?, package);
+        let look = || {
+            let mut status = self.root.open(Path::new(STATUS))?;
+            let likely = likely_place(&status, package)?;
+            status.seek(SeekFrom::Start(likely))?;
+            match installed_version(&status, package)? {
+                None if likely > 0 => {
+                    status.rewind()?;
+                    installed_version(&status, package)
+                }
+                found => Ok::<_, io::Error>(found),
+            }
+        };
         let mut versions = self.versions.borrow_mut();
         versions.entry(package.to_owned()).or_insert_with(|| look().ok().flatten()).clone()
     }
@@ -195,6 +208,28 @@ fn diverted(diversions: &[Diverted], spellings: &[PathBuf]) -> Diversion {
         }
     }
     Diversion::None
+}
+
+/// From where on `package` is in dpkg's status file if that is in the order of names, as dpkg writes it
+/// (`writedb_records()`, lib/dpkg/dump.c). Where it is in no order, it may be anywhere.
+fn likely_place(status: &File, package: &str) -> io::Result<u64> {
+    const HEADING: &[u8] = b"\nPackage: ";
+    let name = package.split_once(':').map_or(package, |(name, _)| name).as_bytes();
+    let (mut low, mut high) = (0, status.metadata()?.len());
+    let mut block = [0; 8 << 10];
+    while high - low > CHUNK as u64 {
+        let middle = low + (high - low) / 2;
+        let length = status.read_at(&mut block, middle)?;
+        let Some(at) = memmem::find(&block[..length], HEADING) else { break };
+        let behind = &block[at + HEADING.len()..length];
+        let Some(end) = memchr::memchr(b'\n', behind) else { break };
+        if &behind[..end] < name {
+            low = middle;
+        } else {
+            high = middle + at as u64;
+        }
+    }
+    Ok(low)
 }
 
 /// The version of `package` in dpkg's status file, whose paragraphs are apart by empty lines. The
@@ -307,6 +342,32 @@ mod tests {
             assert_eq!(find("qemu-user-static").as_deref(), Some("1:7.2+dfsg-7"));
             assert_eq!(find("libfex:arm64").as_deref(), Some("2"));
             assert_eq!(find("qemu-user"), None);
+        }
+    }
+
+    #[test]
+    fn versions_are_found_in_whatever_order() {
+        let (_dir, root) = tree();
+        let paragraph = |number: u32| {
+            let text = "a line of a description\n ".repeat(number as usize % 60);
+            format!(
+                "Package: p{number:05}\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1.{number}\n\
+                 Description: x\n {text}\n\n"
+            )
+        };
+        for reversed in [false, true] {
+            let mut numbers: Vec<u32> = (0..3000).collect();
+            if reversed {
+                numbers.reverse();
+            }
+            let text: String = numbers.into_iter().map(paragraph).collect();
+            assert!(text.len() > 10 * CHUNK);
+            root.write_whole(Path::new(STATUS), text.as_bytes()).unwrap();
+            for number in (0..3000).step_by(if reversed { 499 } else { 37 }).chain([2999]) {
+                assert_eq!(version(&root, &format!("p{number:05}")), Some(format!("1.{number}")), "{reversed}");
+            }
+            assert_eq!(version(&root, "p"), None);
+            assert_eq!(version(&root, "q"), None);
         }
     }
 
