@@ -87,13 +87,13 @@ mod optional_rule_text {
     use crate::binfmt::rule::Rule;
 
     #[expect(clippy::ref_option, reason = "the form that serde calls")]
-    pub(super) fn serialize<S: Serializer>(rule: &Option<Rule>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(rule: &Option<Box<Rule>>, serializer: S) -> Result<S::Ok, S::Error> {
         rule.as_ref().map(ToString::to_string).serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Rule>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<Rule>>, D::Error> {
         let text: Option<String> = Option::deserialize(deserializer)?;
-        text.map(|text| Rule::parse(&text)).transpose().map_err(D::Error::custom)
+        text.map(|text| Rule::parse(&text).map(Box::new)).transpose().map_err(D::Error::custom)
     }
 }
 
@@ -109,7 +109,7 @@ pub struct Registration {
     pub interpreter: Option<FileIdentity>,
     /// The rule of that name that it replaced and that `remove` gives back.
     #[serde(with = "optional_rule_text", default)]
-    pub displaced: Option<Rule>,
+    pub displaced: Option<Box<Rule>>,
 }
 
 /// The handlers that this program registered on this boot, by entry name.

@@ -74,7 +74,7 @@ impl Outcome {
 }
 
 /// Carries out `plan`, which was made from `snapshot`, on `root`. The caller holds the [`Lock`].
-pub fn apply(root: &Root, snapshot: &Snapshot, plan: &Plan) -> Outcome {
+pub fn apply(root: &Root, snapshot: &Snapshot, plan: Plan) -> Outcome {
     let outcome = apply_if(root, snapshot, plan, || true);
     outcome.tell(snapshot, |_| true);
     outcome
@@ -82,7 +82,7 @@ pub fn apply(root: &Root, snapshot: &Snapshot, plan: &Plan) -> Outcome {
 
 /// As [`apply`], unless `undisturbed` says no when everything is ready and nothing has been changed. What
 /// was done is for the caller to tell ([`Outcome::tell`]).
-pub fn apply_if(root: &Root, snapshot: &Snapshot, plan: &Plan, undisturbed: impl FnOnce() -> bool) -> Outcome {
+pub fn apply_if(root: &Root, snapshot: &Snapshot, plan: Plan, undisturbed: impl FnOnce() -> bool) -> Outcome {
     let mut run = Run {
         root,
         snapshot,
@@ -90,12 +90,12 @@ pub fn apply_if(root: &Root, snapshot: &Snapshot, plan: &Plan, undisturbed: impl
         registrations: registrations(snapshot),
         outcome: Outcome::default(),
     };
-    run.announce(plan);
+    run.announce(&plan.steps);
     if !undisturbed() {
         run.unsay();
         return run.outcome;
     }
-    for step in &plan.steps {
+    for step in plan.steps {
         let result = run.carry_out(&step.action);
         let unsafe_to_go_on = result.is_err() && matches!(step.action, Action::NoteRemoval { .. });
         run.enter(step, result);
@@ -163,9 +163,9 @@ struct Run<'a> {
 impl Run<'_> {
     /// Writes down what is about to be registered, so that it is known as ours even if this
     /// process dies in between.
-    fn announce(&mut self, plan: &Plan) {
+    fn announce(&mut self, steps: &[Step]) {
         let mut any = false;
-        for step in &plan.steps {
+        for step in steps {
             if let Action::Register { rule, displaced, .. } = &step.action {
                 self.note(rule, 0, None, displaced.clone());
                 any = true;
@@ -184,7 +184,7 @@ impl Run<'_> {
         }
     }
 
-    fn note(&mut self, rule: &Rule, inode: u64, interpreter: Option<FileIdentity>, displaced: Option<Rule>) {
+    fn note(&mut self, rule: &Rule, inode: u64, interpreter: Option<FileIdentity>, displaced: Option<Box<Rule>>) {
         let registration = Registration { rule: rule.clone(), inode, interpreter, displaced };
         self.registrations.entries.insert(rule.name.clone(), registration);
     }
@@ -209,12 +209,12 @@ impl Run<'_> {
         })
     }
 
-    fn enter(&mut self, step: &Step, result: io::Result<()>) {
+    fn enter(&mut self, step: Step, result: io::Result<()>) {
         match result {
-            Ok(()) => self.outcome.done.push(step.clone()),
+            Ok(()) => self.outcome.done.push(step),
             Err(e) => {
                 let (error, lost_race) = (explain(&step.action, &e), is_lost_race(&step.action, &e));
-                let failed = Failed { step: step.clone(), error, lost_race };
+                let failed = Failed { step, error, lost_race };
                 self.outcome.failed.push(failed);
             }
         }
@@ -245,7 +245,7 @@ impl Run<'_> {
                 }
                 _ => Ok(()),
             };
-            self.enter(&step, result);
+            self.enter(step, result);
         }
         self.outcome.table = table.ok().flatten();
     }

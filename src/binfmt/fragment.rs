@@ -45,6 +45,7 @@ pub fn parse(text: &str) -> Content {
             Err(e) => content.broken.push((index + 1, e.to_string())),
         }
     }
+    content.rules.shrink_to_fit();
     content
 }
 

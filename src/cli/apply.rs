@@ -117,12 +117,12 @@ pub(super) fn perform(root: &Root, wish: &Wish, honour_remove: bool) -> anyhow::
     // What is registered can be said only when the table is mounted.
     if let Some(mount) = plan.steps.iter().position(|step| step.action == Action::Mount) {
         let only = Plan { steps: vec![plan.steps.swap_remove(mount)], ..Plan::default() };
-        outcome = apply(root, &snapshot, &only);
+        outcome = apply(root, &snapshot, only);
         snapshot = take(root, wish, honour_remove)?;
         plan = assess(&snapshot, wish).plan;
         plan.steps.retain(|step| step.action != Action::Mount);
     }
-    let did = apply(root, &snapshot, &plan);
+    let did = apply(root, &snapshot, plan);
     let snapshot = snapshot.after(root, &did);
     outcome.done.extend(did.done);
     outcome.failed.extend(did.failed);

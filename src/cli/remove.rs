@@ -65,7 +65,7 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
 pub(super) fn perform(root: &Root, wish: &Wish) -> anyhow::Result<Report> {
     let _lock = Lock::take(root)?;
     let snapshot = take(root);
-    let outcome = apply(root, &snapshot, &assess(&snapshot, wish).plan);
+    let outcome = apply(root, &snapshot, assess(&snapshot, wish).plan);
     let snapshot = take(root);
     let mut report = Report::done(&outcome, &assess(&snapshot, wish), &snapshot);
     report.exit_code = if report.failed.is_empty() { 0 } else { 2 };

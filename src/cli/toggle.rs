@@ -83,5 +83,5 @@ fn write(root: &Root, args: &Args, wanted: bool) -> anyhow::Result<Outcome> {
     let names: Vec<_> = args.platforms.iter().map(ToString::to_string).collect();
     let why = format!("{} {}", names.join(", "), if wanted { "is asked for" } else { "is not wanted any more" });
     let plan = Plan { steps: vec![Step { action, subject: None, why }], ..Plan::default() };
-    Ok(crate::apply::apply(root, &snapshot, &plan))
+    Ok(crate::apply::apply(root, &snapshot, plan))
 }

@@ -18,7 +18,7 @@ use super::watches::{Change, Watches};
 use crate::apply::{Lock, LockError, Outcome, apply_if};
 use crate::assess::look::{Look, Proven, first_seen};
 use crate::assess::plan::{Action, Step, Wish};
-use crate::assess::{assess, look_at_targets};
+use crate::assess::{Assessment, assess, look_at_targets};
 use crate::config::Config;
 use crate::files::Root;
 use crate::finding::Finding;
@@ -37,8 +37,9 @@ const START: Duration = Duration::from_secs(5);
 /// What the service knows.
 pub(super) struct Keeper {
     root: Root,
+    /// What was read at the start; after the first look it is in the snapshot.
     config: Config,
-    /// Whether it was read and not yet looked at with.
+    /// Whether it was not yet looked at with.
     config_is_new: bool,
     config_error: Option<String>,
     snapshot: Option<Snapshot>,
@@ -54,8 +55,8 @@ pub(super) struct Keeper {
     busy: Duration,
     every: Duration,
     diary: Diary,
-    /// What it was at the start.
-    permit: Permit,
+    /// What it was at the first look.
+    permit: Option<Permit>,
     news: News,
     /// How many handlers work, of how many that are wanted.
     works: Option<(usize, usize)>,
@@ -81,10 +82,9 @@ impl Keeper {
         // What changes from here on is read again.
         let config = Config::load(&root).map_err(Stop::Config)?.config;
         let diary = Diary::open(&root, now(), every);
-        let permit = Permit::read(&root);
         let mut keeper = Self {
             root,
-            permit,
+            permit: None,
             diary,
             config: tamed(config),
             config_is_new: true,
@@ -127,9 +127,9 @@ impl Keeper {
         let mut plan = assess(&snapshot, &Wish::default()).plan;
         plan.steps.retain(is_emergency);
         if !plan.steps.is_empty() {
-            let outcome = apply_if(&self.root, &snapshot, &plan, || true);
+            let outcome = apply_if(&self.root, &snapshot, plan, || true);
             outcome.tell(&snapshot, |_| true);
-            self.remember(&outcome, false, now());
+            self.remember(&outcome, &snapshot, false, now());
         }
         self.snapshot = Some(snapshot);
     }
@@ -219,31 +219,34 @@ impl Keeper {
     /// Reads everything, or the table alone.
     fn take(&mut self, all: bool) -> Result<Snapshot, Stop> {
         let removed = self.root.exists(Path::new(record::REMOVED));
-        let known = self.snapshot.take().filter(|snapshot| !all && snapshot.removed == removed);
-        let snapshot = if let Some(snapshot) = known {
-            snapshot.with_new_table(&self.root)
-        } else {
-            self.watches.watch_table();
-            if !std::mem::take(&mut self.config_is_new) {
-                self.load_config();
+        let snapshot = match self.snapshot.take() {
+            Some(known) if !all && known.removed == removed => known.with_new_table(&self.root),
+            known => {
+                self.watches.watch_table();
+                let config = known.map_or_else(|| std::mem::take(&mut self.config), |known| known.config);
+                let is_new = std::mem::take(&mut self.config_is_new);
+                let config = if is_new { config } else { self.load_config(config) };
+                Snapshot::with_config(&self.root, config, true)
             }
-            Snapshot::with_config(&self.root, self.config.clone(), true)
         };
         if snapshot.kernel == Kernel::NotMounted {
             return Err(Stop::NotMounted);
         }
-        if all && self.permit.is_lost(Permit::read(&self.root)) {
-            return Err(Stop::Unpermitted);
+        if all {
+            let now = Permit::read(&self.root);
+            if self.permit.get_or_insert(now).is_lost(now) {
+                return Err(Stop::Unpermitted);
+            }
         }
         Ok(snapshot)
     }
 
-    /// Reads the configuration. A broken one changes nothing but what is told.
-    fn load_config(&mut self) {
+    /// Reads the configuration. A broken one leaves it as it `was`, and is told.
+    fn load_config(&mut self, was: Config) -> Config {
         match Config::load(&self.root) {
             Ok(loaded) => {
-                self.config = tamed(loaded.config);
                 self.config_error = None;
+                tamed(loaded.config)
             }
             Err(error) => {
                 let summary = error.summary();
@@ -251,6 +254,7 @@ impl Keeper {
                     messages::config_rejected(&error);
                 }
                 self.config_error = Some(summary);
+                was
             }
         }
     }
@@ -258,24 +262,23 @@ impl Keeper {
     /// Does what may be done now, and decides when to look again.
     fn mend(&mut self, snapshot: Snapshot) -> Snapshot {
         let wish = Wish::default();
-        let assessment = assess(&snapshot, &wish);
+        let Assessment { looks, findings, mut plan } = assess(&snapshot, &wish);
         let quiet = self.disturbed.elapsed() >= QUIET;
-        let mut plan = assessment.plan.clone();
         // Mounting is systemd's.
         plan.steps.retain(|step| step.action != Action::Mount);
         let wanted: BTreeSet<_> = plan.steps.iter().map(Matter::of).collect();
-        let mut due = if quiet { plan } else { plan.urgent(&assessment.looks, snapshot.kernel.table()) };
+        let mut due = if quiet { plan } else { plan.urgent(&looks, snapshot.kernel.table()) };
         let time = now();
         due.steps.retain(|step| is_emergency(step) || self.fights.permits(&Matter::of(step), time));
         let snapshot = if due.steps.is_empty() {
-            let (looks, findings) = (&assessment.looks, &assessment.findings);
             // What is wanted and not due is backed off from, and stays as it is for now.
-            self.tell(&snapshot, looks, findings, quiet);
+            self.tell(&snapshot, &looks, &findings, quiet);
             snapshot
         } else {
+            drop((looks, findings));
             let watches = &self.watches;
             let mut missed = Change::None;
-            let outcome = apply_if(&self.root, &snapshot, &due, || {
+            let outcome = apply_if(&self.root, &snapshot, due, || {
                 missed = match quiet {
                     // First, since it takes the longest.
                     true if registrar_runs() => Change::Table,
@@ -287,7 +290,7 @@ impl Keeper {
             // The next look says whether it helped.
             self.pending = self.pending.max(missed).max(Change::Table);
             outcome.tell(&snapshot, |step| self.news.is_worth_telling(step));
-            self.remember(&outcome, quiet, time);
+            self.remember(&outcome, &snapshot, quiet, time);
             snapshot.after(&self.root, &outcome)
         };
         for matter in self.fights.settle(time, |matter| wanted.contains(matter)) {
@@ -313,9 +316,9 @@ impl Keeper {
     }
 
     /// Writes down what was done, and counts it.
-    fn remember(&mut self, outcome: &Outcome, quiet: bool, time: Duration) {
+    fn remember(&mut self, outcome: &Outcome, snapshot: &Snapshot, quiet: bool, time: Duration) {
         self.diary.enter(&outcome.done, time);
-        self.fights.enter(outcome, quiet, time, self.config.back_off_after);
+        self.fights.enter(outcome, quiet, time, snapshot.config.back_off_after);
     }
 
     /// Counts what works after the first look, which counts nothing where it mends something: what a later one

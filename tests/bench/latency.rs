@@ -35,7 +35,8 @@ fn handlers() -> Fallible<usize> {
 }
 
 /// What its unit sets.
-const TUNABLES: &str = "glibc.malloc.tcache_count=0:glibc.malloc.trim_threshold=0:glibc.malloc.top_pad=0";
+const TUNABLES: &str = "glibc.malloc.tcache_count=0:glibc.malloc.trim_threshold=0:glibc.malloc.top_pad=0:\
+                        glibc.malloc.mmap_threshold=32768";
 
 /// Starts the service, and gives it and the time until it says that it is ready.
 fn start(program: &str) -> Fallible<(Child, Duration)> {

@@ -15,8 +15,8 @@ fn severity_at_boot(context: &Context<'_>) -> Severity {
 }
 
 pub(super) fn fragment_masked(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
-    let apply = advice::apply(context.snapshot);
     let fragment = look.fragment.filter(|fragment| fragment.masked && !look.works_after_boot())?;
+    let apply = advice::apply(context.snapshot);
     let path = fragment.path.display();
     let what = if fragment.dangling { "a link that leads nowhere" } else { "a link to /dev/null" };
     let message = format!("{path} is {what}, which masks the handler at every boot");
@@ -25,8 +25,8 @@ pub(super) fn fragment_masked(context: &Context<'_>, look: &Look<'_>) -> Option<
 }
 
 pub(super) fn fragment_empty(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
-    let apply = advice::apply(context.snapshot);
     let fragment = look.fragment.filter(|fragment| !fragment.masked && !look.works_after_boot())?;
+    let apply = advice::apply(context.snapshot);
     let content = &fragment.content;
     let empty = content.rules.is_empty() && content.broken.is_empty() && fragment.unreadable.is_none();
     let path = fragment.path.display();
@@ -38,7 +38,6 @@ pub(super) fn fragment_empty(context: &Context<'_>, look: &Look<'_>) -> Option<F
 }
 
 pub(super) fn fragment_broken(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
-    let apply = advice::apply(context.snapshot);
     let fragment = look.fragment?;
     let path = fragment.path.display();
     let what = match (fragment.content.broken.first(), &fragment.unreadable) {
@@ -46,6 +45,7 @@ pub(super) fn fragment_broken(context: &Context<'_>, look: &Look<'_>) -> Option<
         (None, Some(why)) => format!("{path} cannot be read: {why}"),
         (None, None) => return None,
     };
+    let apply = advice::apply(context.snapshot);
     let severity = if look.works_after_boot() { Warning } else { severity_at_boot(context) };
     let advice = match () {
         () if fragment.is_vendors() && is_planned(context, look) => format!("Override it: {apply}."),
@@ -56,12 +56,12 @@ pub(super) fn fragment_broken(context: &Context<'_>, look: &Look<'_>) -> Option<
 }
 
 pub(super) fn fragment_administrator(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
-    let apply = advice::apply(context.snapshot);
     let fragment = look.fragment.filter(|f| f.is_administrators() && !f.masked && !f.content.rules.is_empty())?;
     let path = fragment.path.display();
     if look.works_after_boot() {
         return Some(Found::new(Note, format!("{path} is the administrator's own, and is left alone"), ""));
     }
+    let apply = advice::apply(context.snapshot);
     let made = Origin::Administrator(fragment.path.clone());
     let boot = look.boot.as_ref().filter(|boot| boot.origin == made);
     let boot = boot.and_then(|boot| Some((boot, boot.defects.first()?)));

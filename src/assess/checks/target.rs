@@ -102,9 +102,9 @@ fn in_database_only<'c>(context: &'c Context<'_>, look: &Look<'_>) -> Option<&'c
 }
 
 fn database_disabled(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
-    let apply = advice::apply(context.snapshot);
     context.snapshot.kernel.table()?;
     let name = in_database_only(context, look)?;
+    let apply = advice::apply(context.snapshot);
     let message = format!("{name} is in binfmt-support's database and disabled: no handler is registered");
     Some(Found::new(
         Critical,
@@ -114,17 +114,17 @@ fn database_disabled(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
 }
 
 fn disabled(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
-    let apply = advice::apply(context.snapshot);
     let entry = look.disabled?;
+    let apply = advice::apply(context.snapshot);
     let message = format!("the handler {} is disabled", entry.name);
     Some(Found::new(Critical, message, format!("Enable it: {apply}.")))
 }
 
 fn shadowed(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
-    let apply = advice::apply(context.snapshot);
-    let take_over = advice::take_over(context.snapshot);
     let good = look.shadowed.as_ref()?;
     let winner = look.winner.as_ref()?;
+    let apply = advice::apply(context.snapshot);
+    let take_over = advice::take_over(context.snapshot);
     let message = format!("{} was registered later than the good handler {good}, and wins", winner.entry.name);
     let translator = has_translator(winner);
     let advice =
@@ -141,8 +141,8 @@ pub(super) fn is_planned(context: &Context<'_>, look: &Look<'_>) -> bool {
 }
 
 fn name_taken(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
-    let apply = advice::apply(context.snapshot);
     let holder = look.name_taken_by?;
+    let apply = advice::apply(context.snapshot);
     let (name, ours) = (&look.target.name, stand_in(&look.target.name));
     let message = format!(
         "the name {name} belongs to a handler of other programs ({}): {ours} is used",

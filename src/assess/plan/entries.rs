@@ -59,7 +59,7 @@ pub(super) fn plan_entry(
         return;
     };
     if may_displace(snapshot, target, holder) {
-        let displaced = displaced_by(snapshot, holder);
+        let displaced = displaced_by(snapshot, holder).map(Box::new);
         plan.push(subject, Action::Register { rule: desired.clone(), manner: Manner::Exchange, displaced }, why);
         return;
     }
@@ -75,7 +75,7 @@ fn is_current(snapshot: &Snapshot, target: &Target, entry: &Entry) -> bool {
 }
 
 pub(super) fn displaced_before(snapshot: &Snapshot, name: &str) -> Option<Rule> {
-    snapshot.registrations.entries.get(name)?.displaced.clone()
+    snapshot.registrations.entries.get(name)?.displaced.as_deref().cloned()
 }
 
 pub(super) fn is_ours(snapshot: &Snapshot, entry: &Entry) -> bool {
@@ -106,7 +106,7 @@ fn rename_stand_in(snapshot: &Snapshot, look: &Look<'_>, desired: Option<&Rule>,
             format!("the name {} is free, under which other tools look for it", rule.name),
         ),
         Some(holder) if may_displace(snapshot, look.target, holder) => {
-            let displaced = displaced_by(snapshot, holder);
+            let displaced = displaced_by(snapshot, holder).map(Box::new);
             (
                 Action::Register { rule: rule.clone(), manner: Manner::Exchange, displaced },
                 format!("an exchange of {} was cut short", rule.name),

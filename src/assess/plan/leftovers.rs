@@ -10,7 +10,9 @@ use crate::snapshot::Snapshot;
 /// Takes back what is ours and no longer wanted.
 pub(super) fn plan_leftovers(snapshot: &Snapshot, looks: &[Look<'_>], wish: &Wish, kernel: bool, plan: &mut Plan) {
     let why = "nothing that is wanted needs it any more";
-    let wanted = |name: &str| looks.iter().any(|look| look.target.name == name || stand_in(&look.target.name) == name);
+    let is_target = |name: &str| looks.iter().any(|look| look.target.name == name);
+    let stands_in = |name: &str| stood_in_for(name).is_some_and(|base| is_target(&base) && stand_in(&base) == name);
+    let wanted = |name: &str| is_target(name) || stands_in(name);
     let meant = |name: &str| wish.only.is_empty() || wish.only.iter().any(|p| p.handler_name() == name);
     for fragment in snapshot.fragments.iter().filter(|fragment| fragment.content.ours) {
         let name = fragment.name.trim_end_matches(".conf");

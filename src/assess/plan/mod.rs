@@ -77,7 +77,7 @@ pub enum Action {
         /// How.
         manner: Manner,
         /// What it replaces and `remove` gives back.
-        displaced: Option<Rule>,
+        displaced: Option<Box<Rule>>,
     },
     /// Enable an entry that is disabled.
     Enable {

@@ -276,8 +276,12 @@ impl Host {
 
     /// Records that the entry was registered by this program, with the interpreter `ino`.
     fn record(&mut self, rule: &Rule, inode: u64, ino: u64, displaced: Option<&Rule>) -> &mut Self {
-        let registration =
-            Registration { rule: rule.clone(), inode, interpreter: Some(identity(ino)), displaced: displaced.cloned() };
+        let registration = Registration {
+            rule: rule.clone(),
+            inode,
+            interpreter: Some(identity(ino)),
+            displaced: displaced.cloned().map(Box::new),
+        };
         self.0.registrations.entries.insert(rule.name.clone(), registration);
         self
     }

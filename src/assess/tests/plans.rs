@@ -93,7 +93,7 @@ impl Model {
                 }
                 let ino = self.host.0.interpreters[&rule.interpreter].as_ref().unwrap().identity.ino;
                 let inode = self.host.table().entry(&rule.name).unwrap().inode;
-                self.host.record(rule, inode, ino, displaced.as_ref());
+                self.host.record(rule, inode, ino, displaced.as_deref());
             }
             Action::Restore { rule } => self.register(rule)?,
             Action::Retire { name, restore } => {
