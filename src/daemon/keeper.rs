@@ -197,21 +197,23 @@ impl Keeper {
         if all {
             self.looked_at_all = Instant::now();
         }
+        if let Some(known) = self.snapshot.as_ref().filter(|_| all) {
+            // What changes from here on is read again.
+            self.watches.watch_files(Some(known));
+        }
         let snapshot = self.take(all)?;
         self.pending = Change::None;
         let mut snapshot = self.mend(snapshot);
         self.note_seen(&mut snapshot);
         drop(lock);
-        // A handler that somebody has just registered may bring an interpreter of its own.
-        let unseen = all || !self.watches.cover(&snapshot);
-        let new = unseen && self.watches.watch_files(Some(&snapshot));
         self.diary.note_unwatched(self.watches.unwatched());
-        self.snapshot = Some(snapshot);
-        if new {
-            // What changed in a directory before it was watched was not seen.
+        if !self.watches.cover(&snapshot) {
+            // The first look, or somebody registered a handler with an interpreter of its own: what happens to
+            // that is not seen yet.
             self.pending = Change::All;
             self.next = Instant::now();
         }
+        self.snapshot = Some(snapshot);
         self.write();
         Ok(true)
     }

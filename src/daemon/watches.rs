@@ -51,6 +51,8 @@ const OF_FILES: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
     .union(AddWatchFlags::IN_ATTRIB)
     .union(AddWatchFlags::IN_DELETE_SELF)
     .union(AddWatchFlags::IN_MOVE_SELF);
+/// How often directories that change while they begin to be watched are looked for again.
+const TRIES: usize = 5;
 /// What says that a watch, or the queue, is no longer what it was.
 const BLIND: AddWatchFlags = AddWatchFlags::IN_UNMOUNT
     .union(AddWatchFlags::IN_IGNORED)
@@ -63,7 +65,7 @@ pub(super) struct Watches {
     queue: Inotify,
     table: Option<WatchDescriptor>,
     directories: HashMap<WatchDescriptor, (PathBuf, Names)>,
-    /// The interpreters for which they were made.
+    /// The interpreters for which they were made, and where their links end.
     interpreters: BTreeSet<PathBuf>,
     /// What could not be watched, and why.
     unwatched: BTreeMap<PathBuf, Errno>,
@@ -109,9 +111,20 @@ impl Watches {
     }
 
     /// Watches the directories that `snapshot` was made from, and no others; without one, those
-    /// that are known before anything is looked at. Gives whether there are any new ones, or more names
-    /// matter in one; one that was made again under an old name is new.
-    pub(super) fn watch_files(&mut self, snapshot: Option<&Snapshot>) -> bool {
+    /// that are known before anything is looked at. What changed in them before is not seen.
+    pub(super) fn watch_files(&mut self, snapshot: Option<&Snapshot>) {
+        // A directory may be made, or made again, while the one above it begins to be watched.
+        for _ in 0..TRIES {
+            // Without a snapshot this is soon done again.
+            if !self.add_files(snapshot) || snapshot.is_none() {
+                return;
+            }
+        }
+        tracing::warn!("directories that are to be watched are made again all the time");
+    }
+
+    /// Gives whether any were new, or more names matter in one.
+    fn add_files(&mut self, snapshot: Option<&Snapshot>) -> bool {
         let flags = OF_FILES | AddWatchFlags::IN_ONLYDIR;
         let mut now = HashMap::new();
         self.unwatched.retain(|path, _| path == Path::new(registry::DIRECTORY));
@@ -138,13 +151,13 @@ impl Watches {
         };
         let new = now.iter().any(|(descriptor, (_, names))| !covers(names, descriptor));
         self.directories = now;
-        self.interpreters = snapshot.iter().flat_map(|snapshot| snapshot.interpreters.keys().cloned()).collect();
+        self.interpreters = snapshot.into_iter().flat_map(paths).map(Path::to_owned).collect();
         new || moved
     }
 
     /// Whether every interpreter of `snapshot` is watched.
     pub(super) fn cover(&self, snapshot: &Snapshot) -> bool {
-        snapshot.interpreters.keys().all(|path| self.interpreters.contains(path))
+        paths(snapshot).all(|path| self.interpreters.contains(path))
     }
 
     /// What could not be watched when that was last tried, each with the reason: a change there is seen
@@ -234,6 +247,12 @@ impl Wanted {
     }
 }
 
+/// By what each interpreter is found: its own path, and where its links end.
+fn paths(snapshot: &Snapshot) -> impl Iterator<Item = &Path> {
+    let resolved = snapshot.interpreters.values().flatten().map(|interpreter| &*interpreter.resolved);
+    snapshot.interpreters.keys().map(|path| &**path).chain(resolved)
+}
+
 /// The directories that are to be watched. Of one that is not there the nearest above it that is,
 /// where only the next name on the way down matters.
 fn wanted(snapshot: Option<&Snapshot>) -> BTreeMap<PathBuf, Names> {
@@ -250,12 +269,7 @@ fn wanted(snapshot: Option<&Snapshot>) -> BTreeMap<PathBuf, Names> {
     if Path::new(database::PROGRAM).exists() {
         wanted.add(Path::new(database::DIRECTORY), Names::All);
     }
-    for (path, interpreter) in snapshot.iter().flat_map(|snapshot| &snapshot.interpreters) {
-        wanted.add_file(path);
-        if let Ok(interpreter) = interpreter {
-            wanted.add_file(&interpreter.resolved);
-        }
-    }
+    snapshot.into_iter().flat_map(paths).for_each(|path| wanted.add_file(path));
     let mut there = Wanted::default();
     for (directory, names) in wanted.0 {
         let (directory, names) = nearest(&directory, names);
