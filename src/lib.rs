@@ -21,6 +21,7 @@ pub mod host;
 pub mod layers;
 pub mod logging;
 pub mod messages;
+pub mod parts;
 pub mod platform;
 pub mod qemu;
 pub mod record;

@@ -147,6 +147,18 @@ pub struct RuntimeResult {
     pub passed: bool,
     /// What went wrong, in one sentence; empty for a pass.
     pub reason: String,
+    /// What of it is broken although it passed: some programs will not run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<BrokenPart>,
+}
+
+/// A part of what programs rely on that was found to be broken (see [`crate::parts`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokenPart {
+    /// Its name.
+    pub part: String,
+    /// In what it showed; may be empty.
+    pub detail: String,
 }
 
 /// What the self-test last found out about one platform.

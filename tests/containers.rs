@@ -7,6 +7,7 @@ mod engines;
 
 use engines::{FOREIGN, Host, MACHINE, NATIVE, TABLE, rule, wait_until};
 use qemu_persist::platform::Platform;
+use qemu_persist::selftest::image::PROBE;
 use qemu_persist::selftest::image::archive;
 use qemu_persist::selftest::probes::identity;
 
@@ -15,7 +16,7 @@ const BOTH: [&str; 2] = ["docker", "podman"];
 /// An image labelled for `platform` whose only program is one of `program`.
 fn image(name: &str, platform: &str, program: &str) -> Vec<u8> {
     let [platform, program] = [platform, program].map(|name| Platform::named(name).expect("a platform"));
-    archive(platform, name, identity(program)).expect("an archive")
+    archive(platform, name, &[(PROBE, identity(program))]).expect("an archive")
 }
 
 fn remembered(host: &Host) -> serde_json::Value {

@@ -100,6 +100,7 @@ const CONFIG_PIECES: &[&str] = &[
     "[handler]\n",
     "runtime",
     "timeout",
+    "large_pages_are_critical",
     "name",
     "magic",
     "mask",
@@ -168,10 +169,12 @@ fn config() -> impl Strategy<Value = Config> {
         let by_name: BTreeMap<_, _> = list.into_iter().map(|(p, path)| (p.oci, (p, path))).collect();
         by_name.into_values().collect()
     });
-    let rest = (any::<bool>(), any::<bool>(), duration(), select(&Runtime::ALL[..]), duration(), 1..=1_000_000_u32);
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    let rest = (flags, duration(), select(&Runtime::ALL[..]), duration(), 1..=1_000_000_u32);
     (lists, handlers, interpreters, rest).prop_map(|((platforms, toggled, cut), handlers, interpreters, rest)| {
         let (enable, disable) = toggled.split_at(cut.index(toggled.len() + 1));
-        let (take_over, credentials, proof_max_age, selftest_runtime, selftest_timeout, back_off_after) = rest;
+        let (flags, proof_max_age, selftest_runtime, selftest_timeout, back_off_after) = rest;
+        let (take_over, credentials, large_pages_are_critical) = flags;
         Config {
             platforms,
             enable: enable.to_vec(),
@@ -183,6 +186,7 @@ fn config() -> impl Strategy<Value = Config> {
             proof_max_age,
             selftest_runtime,
             selftest_timeout,
+            large_pages_are_critical,
             back_off_after,
         }
     })

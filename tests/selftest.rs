@@ -92,6 +92,50 @@ fn every_way_of_not_working_is_told_apart() {
 }
 
 #[test]
+fn what_programs_rely_on_is_looked_at_part_by_part() {
+    let host = sandbox!();
+    let full = |code: i32| {
+        let (ended, json) = selftest(&host, &["--runtime", "builtin", "--depth", "full"]);
+        assert_eq!(ended, code, "{json:#}");
+        json
+    };
+    let found = |json: &Value, part: &str| {
+        let parts = json["platforms"][0]["results"][0]["parts"].as_array().expect("parts").clone();
+        let part = parts.into_iter().find(|known| known["part"] == part);
+        part.map_or(String::new(), |part| part["found"].as_str().unwrap_or_default().to_owned())
+    };
+    host.apply(&[], 0);
+    let json = full(0);
+    assert_eq!(json["platforms"][0]["results"][0]["verdict"], "pass", "{json:#}");
+    let works = ["isa", "exec.path", "exec.relative", "exec.argv0", "exec.script", "exec.limits", "threads.fork"];
+    for part in works.into_iter().chain(["threads.signal", "threads.run", "syscalls.getrandom", "address-space"]) {
+        assert_eq!(found(&json, part), "works", "{part}: {json:#}");
+    }
+    // There is no /proc in the container, and QEMU 7.2 does not know the call.
+    assert_eq!((found(&json, "exec.self"), found(&json, "pages.fragment")), ("unknown".into(), String::new()));
+    assert_eq!(host.status().code, 0);
+    // Without P a program is not told the name that it was started by.
+    host.sh(&format!("echo -1 >{TABLE}/qemu-aarch64"));
+    host.register(&rule("qemu-aarch64", QEMU, "OF"));
+    let json = full(1);
+    assert_eq!((found(&json, "exec.argv0"), found(&json, "exec.path")), ("broken".into(), "works".into()));
+    assert_eq!(json["platforms"][0]["results"][0]["verdict"], "limited", "{json:#}");
+    assert_eq!((&json["findings"][0]["id"], &json["recorded"]), (&"part-broken".into(), &true.into()), "{json:#}");
+    let status = host.status();
+    assert_eq!((status.code, status.ids()), (1, vec!["part-broken"]), "{}", status.describe());
+    let text = host.qemu_persist(&["selftest", "--runtime", "builtin", "--depth", "full"]).out;
+    assert!(text.contains("  LIMITED ") && text.contains("    exec           BROKEN: argv0 ("), "{text}");
+    assert!(text.lines().filter(|line| line.starts_with(' ')).all(|line| line.chars().count() <= 80), "{text}");
+    // What a quick run does not look at is as it was.
+    builtin(&host, 0);
+    assert_eq!(host.status().ids(), ["part-broken"]);
+    host.sh(&format!("echo -1 >{TABLE}/qemu-aarch64"));
+    host.register(&debian());
+    full(0);
+    assert_eq!(host.status().code, 0);
+}
+
+#[test]
 fn where_nothing_is_wanted_there_is_nothing_to_prove_if_one_says_so() {
     let host = sandbox!();
     host.apply(&[], 0);

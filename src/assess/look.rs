@@ -13,7 +13,7 @@ use crate::binfmt::entry::Entry;
 use crate::binfmt::fragment::Fragment;
 use crate::binfmt::rule::Rule;
 use crate::qemu::Translator;
-use crate::record::{FileIdentity, Proof, Seen};
+use crate::record::{BrokenPart, FileIdentity, Proof, Seen};
 use crate::snapshot::Snapshot;
 use crate::target::Target;
 
@@ -119,6 +119,8 @@ pub struct Look<'a> {
     pub fragment: Option<&'a Fragment>,
     /// What is proven.
     pub proven: Proven,
+    /// What was found to be broken although containers run, each part once.
+    pub broken: Vec<&'a BrokenPart>,
 }
 
 impl<'a> Look<'a> {
@@ -142,9 +144,11 @@ impl<'a> Look<'a> {
         let boot = at_boot(snapshot, boot_table, target);
         let fragment_name = format!("{}.conf", target.name);
         let named = entries.iter().find(|e| e.name == target.name);
+        let proven = winner.as_ref().map_or(Proven::Never, |winner| proven(snapshot, target, winner));
         Self {
             target,
-            proven: winner.as_ref().map_or(Proven::Never, |winner| proven(snapshot, target, winner)),
+            broken: broken(snapshot, target, &proven),
+            proven,
             disabled: matching.iter().copied().find(|e| !e.enabled).filter(|_| winner.is_none() && enabled.is_empty()),
             name_taken_by: named.filter(|named| !target.heads.iter().any(|head| named.matches(head))),
             fragment: snapshot.fragments.iter().find(|f| f.name == fragment_name),
@@ -331,6 +335,19 @@ fn is_of_this_entry(snapshot: &Snapshot, proof: &Proof, entry: &Entry) -> bool {
     proof.boot_id == snapshot.facts.boot_id
         && proof.kernel_release == snapshot.facts.kernel_release
         && entry.rule().is_some_and(|rule| rule.to_string() == proof.entry)
+}
+
+/// What the self-test that `proven` is from found to be broken.
+fn broken<'a>(snapshot: &'a Snapshot, target: &Target, proven: &Proven) -> Vec<&'a BrokenPart> {
+    let counts = matches!(proven, Proven::Yes { .. } | Proven::Expired { .. });
+    let proof = snapshot.proofs.get(&target.subject).filter(|_| counts);
+    let mut parts: Vec<&BrokenPart> = Vec::new();
+    for part in proof.into_iter().flat_map(|proof| &proof.results).flat_map(|result| &result.broken) {
+        if parts.iter().all(|known| known.part != part.part) {
+            parts.push(part);
+        }
+    }
+    parts
 }
 
 /// What the last self-test says of the handler that wins now.

@@ -16,6 +16,7 @@ use crate::finding::{Finding, Severity};
 use crate::platform::Platform;
 use crate::record::{self, Proofs};
 use crate::report::{Screen, selftest as show};
+use crate::selftest::depth::Depth;
 use crate::selftest::engine::Traces;
 use crate::selftest::proof::{self, Boot};
 use crate::selftest::user_image::UserImage;
@@ -34,6 +35,10 @@ pub struct Args {
     /// Run this image instead of the probe that is built in; it is pulled where it is not here
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
+    /// How much to look at beside what uname says: what decides whether common programs start, or all that
+    /// programs rely on
+    #[arg(long, value_name = "DEPTH", value_enum, default_value_t, conflicts_with = "image")]
+    pub depth: Depth,
     /// What to run in the image instead of `uname -m`; it passes when it ends with status 0
     #[arg(last = true, requires = "image")]
     pub command: Vec<String>,
@@ -71,6 +76,7 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
         named: !args.platform.is_empty(),
         image: args.image.clone().map(|reference| UserImage { reference, command: args.command.clone() }),
         runtime,
+        depth: args.depth,
         limit: args.timeout.map_or(config.selftest_timeout, Duration::from_secs),
         boot_id: snapshot.facts.boot_id.clone(),
     };
@@ -144,7 +150,7 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     if args.json {
         show::json(&report, recorded, screen)?;
     } else {
-        show::text(&report, recorded, screen)?;
+        show::text(&report, recorded, args.depth, screen)?;
     }
     Ok(crate::finding::exit_code(&report.all_findings()))
 }

@@ -108,6 +108,8 @@ pub struct Config {
     pub selftest_runtime: Runtime,
     /// How long one container of the self-test may take.
     pub selftest_timeout: Duration,
+    /// Whether it is an outage, and no limit only, that programs do not start because of the host's large pages.
+    pub large_pages_are_critical: bool,
     /// After how many repairs of one thing in a row the service makes them rarely.
     pub back_off_after: u32,
 }
@@ -125,6 +127,7 @@ impl Default for Config {
             proof_max_age: Duration::from_secs(8 * 24 * 60 * 60),
             selftest_runtime: Runtime::Auto,
             selftest_timeout: Duration::from_secs(60),
+            large_pages_are_critical: false,
             back_off_after: 10,
         }
     }

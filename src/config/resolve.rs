@@ -76,6 +76,11 @@ impl Merged {
             set(written.proof_max_age, &mut config.proof_max_age, "proof_max_age"),
             set(written.selftest_runtime, &mut config.selftest_runtime, "selftest.runtime"),
             set(written.selftest_timeout, &mut config.selftest_timeout, "selftest.timeout"),
+            set(
+                written.large_pages_are_critical,
+                &mut config.large_pages_are_critical,
+                "selftest.large_pages_are_critical",
+            ),
             set(written.back_off_after, &mut config.back_off_after, "service.back_off_after"),
         ]
         .into_iter()

@@ -67,6 +67,7 @@ fn every_key_is_read() {
         interpreters = { amd64 = '/usr/bin/qemu-x86_64', 'linux/arm/v7' = '/opt/arm' }
         selftest.runtime = 'podman'
         selftest.timeout = '90s'
+        selftest.large_pages_are_critical = true
         service.back_off_after = 0x20
         [[handler]]
         name = 'mine'
@@ -89,6 +90,7 @@ fn every_key_is_read() {
         proof_max_age: Duration::from_secs(9000),
         selftest_runtime: Runtime::Podman,
         selftest_timeout: Duration::from_secs(90),
+        large_pages_are_critical: true,
         back_off_after: 32,
     };
     assert_eq!(config, expected);
@@ -229,7 +231,7 @@ const MISTAKES: &[Row] = &[
     ),
     (
         "[selftest]\nimage = 'x'",
-        "there is no key `image` in [selftest]: the keys there are runtime, timeout",
+        "there is no key `image` in [selftest]: the keys there are runtime, timeout, large_pages_are_critical",
         (2, 1, "image"),
     ),
     ("\n\ttake_over = 'yes'", "`take_over` has to be true or false, and this is a text", (2, 14, "'yes'")),

@@ -26,6 +26,7 @@ pub(super) struct Written {
     pub(super) interpreters: Vec<(&'static Platform, PathBuf)>,
     pub(super) selftest_runtime: Option<Runtime>,
     pub(super) selftest_timeout: Option<Duration>,
+    pub(super) large_pages_are_critical: Option<bool>,
     pub(super) back_off_after: Option<u32>,
     /// Each with the place of its name.
     pub(super) handlers: Vec<(Rule, Place)>,
@@ -44,10 +45,11 @@ impl Written {
     /// Whether nothing but `enable` and `disable` is set.
     pub(super) fn only_toggles(&self) -> bool {
         let Self { platforms, take_over, credentials, proof_max_age, interpreters, .. } = self;
-        let Self { selftest_runtime, selftest_timeout, back_off_after, handlers, .. } = self;
+        let Self { selftest_runtime, selftest_timeout, large_pages_are_critical, back_off_after, handlers, .. } = self;
         platforms.is_none()
             && (take_over, credentials, proof_max_age) == (&None, &None, &None)
-            && (selftest_runtime, selftest_timeout, back_off_after) == (&None, &None, &None)
+            && (selftest_runtime, selftest_timeout, large_pages_are_critical) == (&None, &None, &None)
+            && back_off_after.is_none()
             && interpreters.is_empty()
             && handlers.is_empty()
     }
@@ -66,7 +68,7 @@ const KEYS: [&str; 10] = [
     "service",
     "handler",
 ];
-const SELFTEST_KEYS: [&str; 2] = ["runtime", "timeout"];
+const SELFTEST_KEYS: [&str; 3] = ["runtime", "timeout", "large_pages_are_critical"];
 const SERVICE_KEYS: [&str; 1] = ["back_off_after"];
 
 /// More repairs in a row than this are no limit.
@@ -308,6 +310,9 @@ impl<'t> Reader<'t> {
             match key.get_ref().as_ref() {
                 "runtime" => written.selftest_runtime = self.runtime(value),
                 "timeout" => written.selftest_timeout = self.duration("selftest.timeout", value),
+                "large_pages_are_critical" => {
+                    written.large_pages_are_critical = self.boolean("selftest.large_pages_are_critical", value);
+                }
                 _ => self.unknown_key(key, "[selftest]", &SELFTEST_KEYS, None),
             }
         }

@@ -132,6 +132,7 @@ fn entries(config: &Config) -> Vec<Entry> {
     entries.extend(config.interpreters.iter().map(|(p, interpreter)| plain("interpreters", p.oci, path(interpreter))));
     entries.push(plain("selftest", "runtime", config.selftest_runtime.name().into()));
     entries.push(plain("selftest", "timeout", duration(config.selftest_timeout)));
+    entries.push(plain("selftest", "large_pages_are_critical", config.large_pages_are_critical.into()));
     entries.push(plain("service", "back_off_after", i64::from(config.back_off_after).into()));
     entries
 }
@@ -213,6 +214,7 @@ arm = "/q'"                     # TOP/etc/qemu-persist/config.toml.d/10-x.toml
 [selftest]
 runtime = "auto"                # default
 timeout = "2m"                  # TOP/usr/lib/qemu-persist/config.toml
+large_pages_are_critical = false  # default
 
 [service]
 back_off_after = 10             # default

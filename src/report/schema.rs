@@ -92,8 +92,12 @@ pub(crate) fn configuration(generator: &mut SchemaGenerator) -> Schema {
             "interpreters": { "type": "object", "propertyNames": short, "additionalProperties": path },
             "selftest": {
                 "type": "object",
-                "required": ["runtime", "timeout"],
-                "properties": { "runtime": { "type": "string", "enum": runtimes }, "timeout": duration },
+                "required": ["runtime", "timeout", "large_pages_are_critical"],
+                "properties": {
+                    "runtime": { "type": "string", "enum": runtimes },
+                    "timeout": duration,
+                    "large_pages_are_critical": yes,
+                },
             },
             "service": {
                 "type": "object",

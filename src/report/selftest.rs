@@ -7,27 +7,30 @@ use serde::Serialize;
 
 use super::{Screen, Tone, escape};
 use crate::finding::{Finding, Health, exit_code};
+use crate::selftest::depth::{Depth, Found, PartResult};
 use crate::selftest::judge::Verdict;
 use crate::selftest::{PlatformReport, Recorded, Report, RunResult};
 
 fn word(verdict: Verdict) -> (&'static str, Tone) {
     match verdict {
         Verdict::Pass => ("pass", Tone::Good),
+        Verdict::Limited => ("LIMITED", Tone::Warning),
         Verdict::Unseen => ("unseen", Tone::Warning),
         Verdict::Fail => ("FAIL", Tone::Bad),
         Verdict::Unknown => ("unknown", Tone::Unknown),
     }
 }
 
-/// Shows `report` to people; `recorded` says whether it counts as proof.
+/// Shows `report` of a run of `depth` to people; `recorded` says whether it counts as proof.
 ///
 /// # Errors
 /// Those of writing.
-pub fn text(report: &Report, recorded: Recorded, screen: &mut Screen) -> io::Result<()> {
+pub fn text(report: &Report, recorded: Recorded, depth: Depth, screen: &mut Screen) -> io::Result<()> {
     for platform in &report.platforms {
         for (index, result) in platform.results.iter().enumerate() {
             let name = if index == 0 { platform.platform.to_string() } else { String::new() };
             screen.line(row(&name, result, screen))?;
+            parts(&result.parts, depth, screen)?;
         }
     }
     let findings = report.all_findings();
@@ -37,7 +40,7 @@ pub fn text(report: &Report, recorded: Recorded, screen: &mut Screen) -> io::Res
     for finding in &findings {
         super::finding(finding, screen)?;
     }
-    let passes = report.platforms.iter().flat_map(|p| &p.results).any(|r| r.verdict == Verdict::Pass);
+    let passes = report.platforms.iter().flat_map(|p| &p.results).any(|r| r.verdict.works());
     let why = match recorded {
         Recorded::NotRoot => "only root's runs are",
         Recorded::OwnImage => "only runs of the built-in probe are",
@@ -57,6 +60,54 @@ fn row(platform: &str, result: &RunResult, screen: &Screen) -> String {
     let interpreter =
         result.interpreter.as_ref().map_or_else(|| "–".to_owned(), |exe| escape(&exe.path.to_string_lossy()));
     format!("{platform:<15} {:<8} {verdict}{machine:<12} {:>6.2} s  {interpreter}", result.runtime, result.seconds)
+}
+
+/// Shows what was found out beside the answer, a line for each group: all of them where everything was asked for, else
+/// those that are not all well.
+fn parts(parts: &[PartResult], depth: Depth, screen: &mut Screen) -> io::Result<()> {
+    for group in parts.chunk_by(|one, other| one.about().group() == other.about().group()) {
+        let is_well = |part: &&PartResult| part.found == Found::Works;
+        if depth == Depth::Quick && group.iter().all(|part| is_well(&part)) {
+            continue;
+        }
+        let name = group[0].about().group();
+        let broken = group.iter().any(|part| part.found == Found::Broken);
+        let tone = match () {
+            () if group.iter().any(PartResult::is_bad) => Tone::Bad,
+            () if broken => Tone::Warning,
+            () if group.iter().any(|part| part.found == Found::Unknown) => Tone::Unknown,
+            () => Tone::Good,
+        };
+        let told: Vec<_> = [Found::Broken, Found::Unknown, Found::Absent, Found::Works]
+            .into_iter()
+            .filter_map(|found| of_kind(group, found))
+            .collect();
+        let lead = screen.tint(tone, &format!("    {name:<15}"));
+        screen.paragraph(&lead, 19, &told.join("; "))?;
+    }
+    Ok(())
+}
+
+/// The parts of a group that are `found` to be so, with what is known of each.
+fn of_kind(group: &[PartResult], found: Found) -> Option<String> {
+    let own_name = |part: &PartResult| part.part.split_once('.').map_or("", |(_, own)| own);
+    let tell = |part: &PartResult| match (own_name(part), escape(&part.detail)) {
+        (name, detail) if detail.is_empty() => name.to_owned(),
+        ("", detail) => detail,
+        (name, detail) => format!("{name} ({detail})"),
+    };
+    let parts: Vec<_> = group.iter().filter(|part| part.found == found).map(tell).collect();
+    let word = match found {
+        Found::Works => "works",
+        Found::Broken => "BROKEN",
+        Found::Absent => "not there",
+        Found::Unknown => "unknown",
+    };
+    match parts.iter().filter(|text| !text.is_empty()).map(String::as_str).collect::<Vec<_>>()[..] {
+        _ if parts.is_empty() => None,
+        [] => Some(word.to_owned()),
+        ref parts => Some(format!("{word}: {}", parts.join(", "))),
+    }
 }
 
 /// What `selftest --json` writes.

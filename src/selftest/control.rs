@@ -54,7 +54,7 @@ async fn native_container(
     let ran = async {
         let token = Token::new(native, &request.boot_id, 2 * request.limit + 4 * SHORT)?;
         traces.note(engine, &token);
-        engine.test(&expectation, &token, request.limit).await
+        engine.test(&expectation, &token, None, request.limit).await
     };
     match ran.await {
         Err(e) => Some(e.to_string()),

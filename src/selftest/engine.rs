@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::depth::{Asked, Depth};
 use super::expect::Expectation;
 use super::image::{self, engine_platform};
 use super::judge::{Judgement, Observation, Verdict, has_answered, judge};
-use super::probes;
 use super::saying::{error_line, one_line};
 use super::sight::{self, Sighting, Unseen};
 use super::token::{CONTAINER_PREFIX, LABEL, REPOSITORY, Token};
@@ -87,18 +87,25 @@ impl Engine {
         Err(Down { reason, advice: advice.into() })
     }
 
-    /// Loads the private image of `token` and runs it.
+    /// Loads the private image of `token` and runs it, and looks at the parts of `depth`.
     ///
     /// # Errors
     /// Those of starting the engine's program.
-    pub async fn test(&self, expectation: &Expectation, token: &Token, limit: Duration) -> io::Result<Judged> {
+    pub async fn test(
+        &self,
+        expectation: &Expectation,
+        token: &Token,
+        depth: Option<Depth>,
+        limit: Duration,
+    ) -> io::Result<Judged> {
         let platform = expectation.platform;
-        let archive = image::archive(platform, &token.image(), probes::identity(platform))?;
-        let asked = engine_platform(platform);
+        let archive = image::archive(platform, &token.image(), &image::programs(platform))?;
+        let asked = Asked::new(platform, depth);
+        let platform = engine_platform(platform);
         let mut load = words(&["load"]);
         if self.kind == Kind::Nerdctl {
             // It unpacks the images of the host's own platform alone otherwise.
-            load.extend(words(&["--platform", &asked]));
+            load.extend(words(&["--platform", &platform]));
         }
         let loaded = command::run_with_input(&self.program, &load, &archive, limit).await?;
         if !loaded.succeeded() {
@@ -110,7 +117,7 @@ impl Engine {
         let (name, label) = (token.container(), format!("{LABEL}=1"));
         #[rustfmt::skip]
         let mut run = words(&[
-            "run", "--rm", "--interactive", "--network", "none", "--pull", "never", "--platform", &asked,
+            "run", "--rm", "--interactive", "--network", "none", "--pull", "never", "--platform", &platform,
             "--name", &name, "--label", &label, "--read-only", "--cap-drop", "ALL",
             "--security-opt", "no-new-privileges",
         ]);
@@ -118,10 +125,11 @@ impl Engine {
             run.extend(words(&["--log-driver", "none"]));
         }
         run.extend([token.image(), token.nonce.clone()]);
+        run.extend(asked.arguments(&token.nonce));
         let mut talk = Talk::start(&self.program, &run)?;
         let mut sighting = Sighting::NotSeen(Unseen::TooSoon);
         let conversation = async {
-            if talk.until(|output, _| has_answered(output, &token.nonce)).await {
+            if talk.until(|output, _| has_answered(output, &token.nonce, &asked)).await {
                 sighting = self.look(&name, &token.nonce, limit).await;
             }
             talk.finish(&[]).await
@@ -129,7 +137,7 @@ impl Engine {
         let ended = timeout(limit, conversation).await;
         let output = talk.conclude(ended.ok()).await?;
         let said = error_line(&output.stderr);
-        let observation = Observation::of_probe(sighting, &output, &token.nonce, said);
+        let observation = Observation::of_probe(sighting, &output, &token.nonce, said, &asked);
         let judgement = judge(expectation, &observation);
         Ok(Judged { observation: Some(observation), judgement })
     }

@@ -10,11 +10,28 @@ use std::io;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use super::probes;
 use super::token::LABEL;
 use crate::platform::Platform;
 
 /// Where the probe is in the container.
 pub const PROBE: &str = "/qemu-persist-probe";
+/// Where the one is that looks at what programs rely on.
+pub const DEPTH_PROBE: &str = "/qemu-persist-depth";
+
+/// A file of the container: where it is, and what is in it. All of them can be executed.
+pub type Program = (&'static str, &'static [u8]);
+
+/// The programs of a container of `platform`.
+pub fn programs(platform: &Platform) -> Vec<Program> {
+    let mut programs: Vec<Program> = vec![(PROBE, probes::identity(platform))];
+    if let Some(depth) = probes::depth(platform) {
+        programs.push((DEPTH_PROBE, depth));
+        // `SCRIPT` and `CHILD` in probes/exec.h.
+        programs.push(("/qemu-persist-depth.script", b"#!/qemu-persist-depth =child\n"));
+    }
+    programs
+}
 
 /// The platform as engines are to be asked for it.
 pub fn engine_platform(platform: &Platform) -> String {
@@ -41,13 +58,16 @@ fn append(archive: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, content: &
     archive.append_data(&mut header, path, content)
 }
 
-/// The archive of an image of `platform` called `name` that runs `probe`.
+/// The archive of an image of `platform` called `name` that holds `programs` and runs the first.
 ///
 /// # Errors
 /// Those of writing a tar archive to memory.
-pub fn archive(platform: &Platform, name: &str, probe: &[u8]) -> io::Result<Vec<u8>> {
+pub fn archive(platform: &Platform, name: &str, programs: &[Program]) -> io::Result<Vec<u8>> {
     let mut layer = tar::Builder::new(Vec::new());
-    append(&mut layer, PROBE.trim_start_matches('/'), 0o555, probe)?;
+    for (path, content) in programs {
+        append(&mut layer, path.trim_start_matches('/'), 0o555, content)?;
+    }
+    let entry = programs.first().map_or(PROBE, |(path, _)| path);
     let layer = layer.into_inner()?;
     let layer_digest = digest(&layer);
     let created = "1970-01-01T00:00:00Z";
@@ -55,7 +75,7 @@ pub fn archive(platform: &Platform, name: &str, probe: &[u8]) -> io::Result<Vec<
         "architecture": platform.oci,
         "os": "linux",
         "created": created,
-        "config": { "Entrypoint": [PROBE], "WorkingDir": "/", "Labels": { LABEL: "1" } },
+        "config": { "Entrypoint": [entry], "WorkingDir": "/", "Labels": { LABEL: "1" } },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer_digest}")] },
         "history": [{ "created": created, "created_by": "qemu-persist selftest" }],
     });
@@ -87,7 +107,7 @@ mod tests {
     #[test]
     fn names_digests_and_platform_agree() {
         let platform = Platform::named("arm").unwrap();
-        let image = archive(platform, "localhost/x:y", b"probe").unwrap();
+        let image = archive(platform, "localhost/x:y", &[(PROBE, b"probe")]).unwrap();
         let mut files = BTreeMap::new();
         for entry in tar::Archive::new(&image[..]).entries().unwrap() {
             let mut entry = entry.unwrap();

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::depth::{Asked, PartResult};
 use super::expect::{Expectation, Handler};
 use super::probes::{self, AnswerError};
 use super::sight::{Exe, Sighting, Unseen};
@@ -17,12 +18,21 @@ use crate::host::command::{Ending, Output};
 pub enum Verdict {
     /// The right answer, through the expected interpreter, which was seen running.
     Pass,
+    /// As a pass, but not all that programs rely on works: some of them will not run.
+    Limited,
     /// The right answer, but the interpreter could not be looked at: no proof.
     Unseen,
     /// The container does not work as it must.
     Fail,
     /// It could not be found out.
     Unknown,
+}
+
+impl Verdict {
+    /// Whether a container was seen to work.
+    pub fn works(self) -> bool {
+        matches!(self, Self::Pass | Self::Limited)
+    }
 }
 
 /// What was seen of one container.
@@ -38,24 +48,35 @@ pub struct Observation {
     pub ending: Ending,
     /// What it, or its runtime, said of an error; one line.
     pub said: String,
+    /// What was found out beside the answer.
+    pub parts: Vec<PartResult>,
 }
 
 impl Observation {
-    /// What was seen of a container that ran the probe, which was given `nonce`. `said` is what it
-    /// or its runtime said of an error.
-    pub fn of_probe(sighting: Sighting, output: &Output, nonce: &str, said: String) -> Self {
-        let answer = probes::parse_answer(&output.stdout, nonce);
+    /// What was seen of a container that ran the probe, which was given `nonce`, and then looked at the parts
+    /// of `depth`. `said` is what it or its runtime said of an error.
+    pub fn of_probe(sighting: Sighting, output: &Output, nonce: &str, said: String, asked: &Asked) -> Self {
+        let (answer, rest) = asked.split(&output.stdout);
+        let answer = probes::parse_answer(answer, nonce);
+        // How the second program ended is told part by part.
+        let (ending, said) = match output.ending {
+            Ending::Exit(_) | Ending::Signal(_) | Ending::TimedOut if answer.is_ok() && asked.has_begun(output) => {
+                (Ending::Exit(0), String::new())
+            }
+            ending => (ending, said),
+        };
+        let parts = if answer.is_ok() { asked.read(rest, nonce) } else { Vec::new() };
         let said = match &answer {
             Err(e) if said.is_empty() && !output.stdout.is_empty() => e.to_string(),
             _ => said,
         };
-        Self { machine: answer.ok(), asks_machine: true, sighting, ending: output.ending, said }
+        Self { machine: answer.ok(), asks_machine: true, sighting, ending, said, parts }
     }
 }
 
 /// Whether `output` of the probe holds its answer, or what can no longer become one.
-pub fn has_answered(output: &[u8], nonce: &str) -> bool {
-    !matches!(probes::parse_answer(output, nonce), Err(AnswerError::Empty | AnswerError::BreaksOff))
+pub fn has_answered(output: &[u8], nonce: &str, asked: &Asked) -> bool {
+    !matches!(probes::parse_answer(asked.split(output).0, nonce), Err(AnswerError::Empty | AnswerError::BreaksOff))
 }
 
 /// A verdict, and why.
@@ -318,7 +339,8 @@ mod tests {
             let platform = Platform::named("arm64").unwrap();
             let expectation = Expectation { platform, host: "x86_64".into(), handler };
             let machine = machine.map(str::to_owned);
-            let observation = Observation { machine, asks_machine: true, sighting, ending, said: said.into() };
+            let observation =
+                Observation { machine, asks_machine: true, sighting, ending, said: said.into(), parts: Vec::new() };
             let judgement = judge(&expectation, &observation);
             assert_eq!(judgement.verdict, verdict, "{expectation:?} {observation:?}: {judgement:?}");
             assert!(judgement.reason.contains(reason), "{reason}: {judgement:?}");

@@ -7,6 +7,7 @@
 
 pub mod builtin;
 mod control;
+pub mod depth;
 pub mod engine;
 pub mod expect;
 pub mod image;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use self::control::Controls;
+use self::depth::{Depth, PartResult};
 use self::engine::{Down, Engine, SHORT, Traces};
 use self::expect::Expectation;
 use self::judge::{Judgement, Verdict};
@@ -33,6 +35,7 @@ use self::user_image::{PULL, UserImage};
 use crate::config::Runtime;
 use crate::finding::{Finding, Severity};
 use crate::host::engines::Kind;
+use crate::parts;
 use crate::platform::Platform;
 use crate::snapshot::Snapshot;
 
@@ -47,6 +50,8 @@ pub struct Request {
     pub image: Option<UserImage>,
     /// By which runtimes.
     pub runtime: Runtime,
+    /// How much is looked at beside what `uname` says.
+    pub depth: Depth,
     /// How long one container may take.
     pub limit: Duration,
     /// The id of this boot.
@@ -68,6 +73,8 @@ pub struct RunResult {
     pub machine: Option<String>,
     /// What was seen running the container.
     pub interpreter: Option<Exe>,
+    /// What was found out beside that; empty where the container did not answer.
+    pub parts: Vec<PartResult>,
     /// How long it took, in seconds.
     pub seconds: f64,
     /// What is wrong; empty for a pass.
@@ -136,10 +143,10 @@ impl PlatformReport {
     /// be found out elsewhere is worth a note.
     fn findings(&self) -> Vec<Finding> {
         let has = |verdict| self.results.iter().any(|result| result.verdict == verdict);
-        let passed = has(Verdict::Pass);
+        let passed = has(Verdict::Pass) || has(Verdict::Limited);
         // What is the same with several runtimes is said once.
         let mut problems: Vec<(&RunResult, Vec<&str>)> = Vec::new();
-        for result in self.results.iter().filter(|result| result.verdict != Verdict::Pass) {
+        for result in self.results.iter().filter(|result| !result.verdict.works()) {
             let same = |known: &RunResult| {
                 (known.verdict, &known.reason, &known.advice) == (result.verdict, &result.reason, &result.advice)
             };
@@ -157,7 +164,40 @@ impl PlatformReport {
             let message = format!("{}: {}", runtimes.join(", "), result.reason);
             Finding { id, severity, subject: Some(self.platform.to_string()), message, advice: result.advice.clone() }
         };
-        problems.into_iter().map(finding).collect()
+        problems.into_iter().map(finding).chain(self.broken_parts()).collect()
+    }
+}
+
+impl RunResult {
+    /// Judges what was found out beside the answer, on the host that `snapshot` is of.
+    fn judge_parts(&mut self, snapshot: &Snapshot) {
+        self.parts.iter_mut().for_each(|part| part.judge(snapshot));
+        if self.verdict == Verdict::Pass && self.parts.iter().any(PartResult::is_bad) {
+            self.verdict = Verdict::Limited;
+        }
+    }
+}
+
+impl PlatformReport {
+    /// What is broken although containers run: once for each part, whatever the runtime.
+    fn broken_parts(&self) -> Vec<Finding> {
+        let mut findings: Vec<Finding> = Vec::new();
+        for result in &self.results {
+            for (part, broken) in result.parts.iter().filter_map(|part| Some((part, part.broken()?))) {
+                let about = part.about();
+                let finding = Finding {
+                    id: parts::finding_id(about),
+                    severity: part.severity,
+                    subject: Some(self.platform.to_string()),
+                    message: parts::describe(about, &broken),
+                    advice: part.advice.clone(),
+                };
+                if !findings.contains(&finding) {
+                    findings.push(finding);
+                }
+            }
+        }
+        findings
     }
 }
 
@@ -269,6 +309,7 @@ pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progre
                 progress(&format!("{}: a container of this host's own platform", runtime.name()));
                 controls.check(&mut result, runtime, request, snapshot, traces).await;
             }
+            result.judge_parts(snapshot);
             results.push(result);
             for (engine, image, reason) in traces.clear().await {
                 report.findings.push(leftover(engine, &image, &reason));
@@ -278,7 +319,9 @@ pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progre
         let nothing_known = results.iter().all(|result| result.verdict == Verdict::Unknown);
         if request.runtime == Runtime::Auto && request.image.is_none() && nothing_known {
             progress(&format!("{platform}: builtin"));
-            results.push(run_one(&expectation, &Chosen::Builtin, request, traces, progress).await);
+            let mut result = run_one(&expectation, &Chosen::Builtin, request, traces, progress).await;
+            result.judge_parts(snapshot);
+            results.push(result);
         }
         let handler = expectation.handler.name().map(str::to_owned);
         report.platforms.push(PlatformReport { platform, expected: platform.uname, handler, expectation, results });
@@ -363,7 +406,7 @@ async fn run_one(
         }
         Chosen::Engine(_, Err(down)) => unknown(down.reason.clone(), &down.advice),
         Chosen::Builtin => {
-            let ran = async { builtin::run(expectation, &token::nonce()?, limit).await };
+            let ran = async { builtin::run(expectation, &token::nonce()?, request.depth, limit).await };
             match ran.await {
                 Ok(outcome) => (Some(outcome.observation), outcome.judgement),
                 Err(e) => unknown(e.to_string(), "See what this system allows."),
@@ -378,7 +421,7 @@ async fn run_one(
                 traces.note(engine, &token);
                 match &request.image {
                     Some(image) => engine.test_image(expectation, image, &token, limit, progress).await,
-                    None => engine.test(expectation, &token, limit).await,
+                    None => engine.test(expectation, &token, Some(request.depth), limit).await,
                 }
             };
             match ran.await {
@@ -387,12 +430,12 @@ async fn run_one(
             }
         }
     };
-    let (machine, sighting) = observation.map(|o| (o.machine, Some(o.sighting))).unwrap_or_default();
+    let (machine, sighting, parts) = observation.map(|o| (o.machine, Some(o.sighting), o.parts)).unwrap_or_default();
     let interpreter = match sighting {
         Some(Sighting::Seen(exe)) => Some(exe),
         _ => None,
     };
     let Judgement { verdict, reason, advice } = judgement;
     let seconds = (start.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
-    RunResult { runtime: runtime.name(), version, verdict, machine, interpreter, seconds, reason, advice }
+    RunResult { runtime: runtime.name(), version, verdict, machine, interpreter, parts, seconds, reason, advice }
 }

@@ -6,6 +6,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::depth::PartResult;
 use super::expect::Handler;
 use super::judge::Verdict;
 use super::saying::one_line;
@@ -37,12 +38,13 @@ pub fn enter(proofs: &mut Proofs, reports: &[PlatformReport], boot: &Boot, whole
 
 fn counts(result: &RunResult) -> Option<RuntimeResult> {
     let passed = match result.verdict {
-        Verdict::Pass => true,
+        Verdict::Pass | Verdict::Limited => true,
         Verdict::Fail => false,
         Verdict::Unseen | Verdict::Unknown => return None,
     };
     let reason = one_line(result.reason.as_bytes());
-    Some(RuntimeResult { runtime: result.runtime.to_owned(), passed, reason })
+    let broken = result.parts.iter().filter_map(PartResult::broken).collect();
+    Some(RuntimeResult { runtime: result.runtime.to_owned(), passed, reason, broken })
 }
 
 fn proof(report: &PlatformReport, boot: &Boot, older: Option<&Proof>, whole: bool) -> Option<Proof> {
@@ -54,7 +56,7 @@ fn proof(report: &PlatformReport, boot: &Boot, older: Option<&Proof>, whole: boo
         Handler::Wins { rule, inode, .. } => (rule.clone(), *inode),
         _ => (String::new(), 0),
     };
-    let passed = report.results.iter().find(|result| result.verdict == Verdict::Pass);
+    let passed = report.results.iter().find(|result| result.verdict.works());
     let seen = passed.or_else(|| report.results.iter().find(|result| result.interpreter.is_some()));
     let proof = Proof {
         boot_id: boot.id.clone(),
@@ -66,7 +68,16 @@ fn proof(report: &PlatformReport, boot: &Boot, older: Option<&Proof>, whole: boo
         interpreter: seen.and_then(|result| result.interpreter.as_ref()).map(|exe| exe.identity.clone()),
         results: Vec::new(),
     };
-    if let Some(older) = older.filter(|older| !whole && same_binding(older, &proof)) {
+    let older = older.filter(|older| same_binding(older, &proof));
+    // What this run did not look at is as it was.
+    for result in &mut results {
+        let looked_at = report.results.iter().filter(|r| r.runtime == result.runtime).flat_map(|r| &r.parts);
+        let looked_at: Vec<_> = looked_at.map(|part| part.part).collect();
+        let known = older.and_then(|older| older.results.iter().find(|known| known.runtime == result.runtime));
+        let kept = known.into_iter().flat_map(|known| &known.broken);
+        result.broken.extend(kept.filter(|part| !looked_at.contains(&part.part.as_str())).cloned());
+    }
+    if let Some(older) = older.filter(|_| !whole) {
         let again =
             |kept: &RuntimeResult| report.results.iter().any(|r| r.runtime == kept.runtime && counts(r).is_some());
         results.extend(older.results.iter().filter(|kept| !again(kept)).cloned());
@@ -120,6 +131,7 @@ mod tests {
                 identity: identity(1),
                 inside: false,
             }),
+            parts: Vec::new(),
             seconds: 0.1,
             reason: if verdict == Verdict::Pass { String::new() } else { "x".repeat(1000) },
             advice: String::new(),

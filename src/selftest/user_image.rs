@@ -197,6 +197,7 @@ fn conclude(expectation: &Expectation, image: &UserImage, sighting: Sighting, ou
     let asks_machine = image.command.is_empty();
     let answer = one_line(&output.stdout);
     let observation = Observation {
+        parts: Vec::new(),
         machine: (asks_machine && !answer.is_empty()).then_some(answer),
         asks_machine,
         sighting,

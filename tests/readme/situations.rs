@@ -2,7 +2,10 @@
 //! The table of situations: each is made, and helped by the commands that stand beside it.
 
 use qemu_persist::platform::Platform;
-use qemu_persist::selftest::{image::archive, probes::identity};
+use qemu_persist::selftest::{
+    image::{PROBE, archive},
+    probes::identity,
+};
 
 use crate::engines::{self, FOREIGN, Host, NATIVE};
 use crate::sandbox::{QEMU, QEMU_P, Sandbox, TABLE, rule};
@@ -34,7 +37,7 @@ fn engine(host: &Host, command: &str) -> engines::Ran {
 fn load(host: &Host, platform: &str) {
     host.register(&engines::rule());
     let own = Platform::named(platform).unwrap();
-    host.load("podman", &archive(own, "localhost/mine:1", identity(own)).unwrap());
+    host.load("podman", &archive(own, "localhost/mine:1", &[(PROBE, identity(own))]).unwrap());
 }
 
 /// The rows of the table, by the beginning of what is seen or wanted.

@@ -12,6 +12,7 @@ use crate::assess::look::{Look, Proven};
 use crate::assess::plan::{Unmet, stand_in};
 use crate::binfmt::registry;
 use crate::finding::Severity::{Critical, Note, Warning};
+use crate::parts::{self, FRAGMENT, Part};
 use crate::report::shell_word;
 
 /// One check of a target.
@@ -72,6 +73,16 @@ pub const CHECKS: &[TargetCheck] = &[
     },
     TargetCheck { id: "unproven", title: "no container has proven that it works", run: unproven },
     TargetCheck { id: "proof-expired", title: "the proof is too old to count", run: proof_expired },
+    TargetCheck {
+        id: "pages-fragment",
+        title: "containers run, but many programs do not start because of the host's large pages",
+        run: pages_fragment,
+    },
+    TargetCheck {
+        id: "part-broken",
+        title: "containers run, but something that some programs rely on is broken",
+        run: part_broken,
+    },
     TargetCheck { id: "proof-failed", title: "a container has shown that it does not work", run: proof_failed },
 ];
 
@@ -201,4 +212,21 @@ fn proof_failed(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
     let works = look.works_now() && table_is_on(context);
     let message = format!("it looks right, but the last self-test failed: {reason}");
     works.then(|| Found::new(Critical, message, "See what it says now: `sudo qemu-persist selftest`."))
+}
+
+fn pages_fragment(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    broken(context, look, |part| part.id == FRAGMENT)
+}
+
+fn part_broken(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
+    broken(context, look, |part| part.id != FRAGMENT && part.severity(&context.snapshot.config) > Note)
+}
+
+/// Those of the parts that a self-test found to be broken that `are_meant`.
+fn broken(context: &Context<'_>, look: &Look<'_>, are_meant: impl Fn(&Part) -> bool) -> Option<Found> {
+    let parts: Vec<_> = look.broken.iter().filter_map(|broken| Some((Part::named(&broken.part)?, *broken))).collect();
+    let mut parts = parts.into_iter().filter(|(part, _)| are_meant(part)).peekable();
+    let (first, _) = *parts.peek()?;
+    let told: Vec<_> = parts.map(|(part, broken)| parts::describe(part, broken)).collect();
+    Some(Found::new(first.severity(&context.snapshot.config), told.join("; "), first.cure(&context.snapshot.facts)))
 }

@@ -635,6 +635,36 @@ const TARGET_ROWS: &[Row] = &[
         &[("proof-failed", Critical)],
     ),
     (
+        "programs that do not start with large pages",
+        || {
+            with(|h| {
+                h.0.facts.page_size = 16384;
+                h.break_part("pages.fragment");
+            })
+        },
+        &[("pages-fragment", Warning)],
+    ),
+    (
+        "programs that do not start with large pages, which is an outage here",
+        || {
+            with(|h| {
+                h.break_part("pages.fragment");
+                h.0.config.large_pages_are_critical = true;
+            })
+        },
+        &[("pages-fragment", Critical)],
+    ),
+    (
+        "no threads, and guard pages that do not guard",
+        || {
+            with(|h| {
+                h.break_part("threads.run");
+                h.break_part("pages.guard");
+            })
+        },
+        &[("part-broken", Warning)],
+    ),
+    (
         "a handler of the configuration's, which no container can prove",
         || {
             let mut host = Host::empty();

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::host::{Confinement, Distribution, EtcPersistence, Facts, KernelSupport};
 use crate::platform::Platform;
 use crate::qemu::{Interpreter, Program, Suspicion, Trust, candidates};
-use crate::record::{FileIdentity, Proof, Registration, RuntimeResult};
+use crate::record::{BrokenPart, FileIdentity, Proof, Registration, RuntimeResult};
 use crate::service::Service;
 use crate::snapshot::{Kernel, Snapshot};
 use crate::target::Target;
@@ -104,7 +104,7 @@ fn proof() -> Proof {
 
 fn result(runtime: &str, passed: bool) -> RuntimeResult {
     let reason = if passed { String::new() } else { "exec format error".to_owned() };
-    RuntimeResult { runtime: runtime.into(), passed, reason }
+    RuntimeResult { runtime: runtime.into(), passed, reason, broken: Vec::new() }
 }
 
 /// A snapshot with hands to change it.
@@ -283,6 +283,15 @@ impl Host {
             displaced: displaced.cloned().map(Box::new),
         };
         self.0.registrations.entries.insert(rule.name.clone(), registration);
+        self
+    }
+
+    /// Has the last self-test find `part` broken.
+    fn break_part(&mut self, part: &str) -> &mut Self {
+        let broken = BrokenPart { part: part.to_owned(), detail: "so it was".to_owned() };
+        for proof in self.0.proofs.values_mut() {
+            proof.results.iter_mut().for_each(|result| result.broken.push(broken.clone()));
+        }
         self
     }
 

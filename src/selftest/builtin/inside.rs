@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The part of the builtin container that runs in a process of its own: it goes into new
-//! namespaces, makes a root of nothing but the probe, gives up every right and starts the probe.
+//! namespaces, makes a root of nothing but the probes, gives up every right and starts the probe.
 //!
 //! Where it is not root, or root of a user namespace that knows no other user, it goes into a user
 //! namespace of its own; binfmt_misc is never mounted there, so that the handlers are those of
@@ -22,8 +22,7 @@ use nix::unistd::{Gid, Uid, chdir, getegid, geteuid, pivot_root, setgroups, setr
 
 use super::{NO_CONTAINER, NO_EXEC, STARTED};
 use crate::platform::Platform;
-use crate::selftest::image::PROBE;
-use crate::selftest::probes;
+use crate::selftest::image::{PROBE, Program, programs};
 
 /// The user and group that the probe runs as (Debian's `nobody` and `nogroup`; the kernel's
 /// overflow ids): they own nothing.
@@ -51,23 +50,23 @@ impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
 }
 
 /// Makes the container, runs the probe in it, and gives the exit status. `arguments` are the
-/// platform and what the probe has to repeat.
+/// platform and those of the probe.
 pub fn run(arguments: &[OsString]) -> u8 {
     let complain = |text: String| {
         // Nobody listens where this fails.
         let _ = writeln!(io::stderr(), "{text}");
     };
     let platform = arguments.first().and_then(|name| Platform::named(name.to_str()?));
-    let (Some(platform), [_, nonce]) = (platform, arguments) else {
-        complain("not given a platform and a nonce".into());
+    let (Some(platform), [_, words @ ..]) = (platform, arguments) else {
+        complain("not given a platform".into());
         return NO_CONTAINER;
     };
-    if let Err(obstacle) = make(probes::identity(platform)) {
+    if let Err(obstacle) = make(&programs(platform)) {
         complain(obstacle.to_string());
         return NO_CONTAINER;
     }
     // QEMU takes options from its environment, which is not what is tested here.
-    let started = Command::new(PROBE).arg(nonce).env_clear().stdin(Stdio::inherit()).spawn();
+    let started = Command::new(PROBE).args(words).env_clear().stdin(Stdio::inherit()).spawn();
     let mut probe = match started {
         Ok(probe) => probe,
         Err(e) => {
@@ -103,7 +102,7 @@ fn knows_nobody() -> bool {
     covers("/proc/self/uid_map") && covers("/proc/self/gid_map")
 }
 
-fn make(probe: &[u8]) -> Result<(), Obstacle> {
+fn make(programs: &[Program]) -> Result<(), Obstacle> {
     let (user, group) = (geteuid(), getegid());
     let own_users = !user.is_root() || !knows_nobody();
     if own_users {
@@ -119,7 +118,7 @@ fn make(probe: &[u8]) -> Result<(), Obstacle> {
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS;
     unshare(namespaces).step("namespaces")?;
-    make_root(probe)?;
+    make_root(programs)?;
     if !own_users {
         setgroups(&[]).step("giving up root's groups")?;
         let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
@@ -131,17 +130,19 @@ fn make(probe: &[u8]) -> Result<(), Obstacle> {
     prctl::set_pdeathsig(Signal::SIGKILL).step("the parent's death signal")
 }
 
-/// A read-only root that holds the probe alone.
-fn make_root(probe: &[u8]) -> Result<(), Obstacle> {
+/// A read-only root that holds the programs alone.
+fn make_root(programs: &[Program]) -> Result<(), Obstacle> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).step("private mounts")?;
     let place = PLACES.into_iter().find(|place| Path::new(place).is_dir()).unwrap_or("/");
     let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("tmpfs"), place, Some("tmpfs"), safe, Some("size=16m,mode=0755")).step("a tmpfs")?;
     chdir(place).step("the new root")?;
-    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o555).open(PROBE.trim_start_matches('/'));
-    // Closed before it is started, else that fails with ETXTBSY.
-    file.and_then(|mut file| file.write_all(probe)).step("the probe's file")?;
+    for (path, content) in programs {
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o555).open(path.trim_start_matches('/'));
+        // Closed before it is started, else that fails with ETXTBSY.
+        file.and_then(|mut file| file.write_all(content)).step("the probe's file")?;
+    }
     // The old root ends up on top of the new one and is taken away there (pivot_root(2)).
     pivot_root(".", ".").step("pivot_root")?;
     umount2(".", MntFlags::MNT_DETACH).step("leaving the old root")?;

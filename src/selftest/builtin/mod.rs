@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::depth::{Asked, Depth};
 use super::expect::Expectation;
 use super::judge::{Judgement, Observation, Verdict, has_answered, judge};
 use super::saying::one_line;
@@ -44,14 +45,17 @@ fn pid_in(output: &[u8]) -> Option<u32> {
     complete.lines().find_map(|line| line.strip_prefix(STARTED))?.trim().parse().ok()
 }
 
-/// Runs the probe of `expectation`'s platform in a builtin container, for `limit` at most.
+/// Runs the probe of `expectation`'s platform in a builtin container, for `limit` at most, and looks at the
+/// parts of `depth`.
 ///
 /// # Errors
 /// Where this program cannot be started anew.
-pub async fn run(expectation: &Expectation, nonce: &str, limit: Duration) -> std::io::Result<Outcome> {
-    let arguments = [VERB.to_owned(), expectation.platform.oci.to_owned(), nonce.to_owned()];
+pub async fn run(expectation: &Expectation, nonce: &str, depth: Depth, limit: Duration) -> std::io::Result<Outcome> {
+    let asked = Asked::new(expectation.platform, Some(depth));
+    let mut arguments = vec![VERB.to_owned(), expectation.platform.oci.to_owned(), nonce.to_owned()];
+    arguments.extend(asked.arguments(nonce));
     let mut talk = Talk::start(Path::new("/proc/self/exe"), &arguments)?;
-    let answered = |output: &[u8], said: &[u8]| pid_in(said).is_some() && has_answered(output, nonce);
+    let answered = |output: &[u8], said: &[u8]| pid_in(said).is_some() && has_answered(output, nonce, &asked);
     let mut sighting = Sighting::NotSeen(Unseen::TooSoon);
     let conversation = async {
         if talk.until(answered).await {
@@ -63,14 +67,14 @@ pub async fn run(expectation: &Expectation, nonce: &str, limit: Duration) -> std
     };
     let ended = timeout(limit, conversation).await;
     let output = talk.conclude(ended.ok()).await?;
-    Ok(conclude(expectation, nonce, sighting, &output))
+    Ok(conclude(expectation, nonce, &asked, sighting, &output))
 }
 
-fn conclude(expectation: &Expectation, nonce: &str, sighting: Sighting, output: &Output) -> Outcome {
+fn conclude(expectation: &Expectation, nonce: &str, asked: &Asked, sighting: Sighting, output: &Output) -> Outcome {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let said: Vec<_> = stderr.lines().filter(|line| !line.starts_with(STARTED)).collect();
     let said = one_line(said.join("\n").as_bytes());
-    let observation = Observation::of_probe(sighting, output, nonce, said.clone());
+    let observation = Observation::of_probe(sighting, output, nonce, said.clone(), asked);
     let judgement = match output.ending {
         Ending::Exit(code) if code == i32::from(NO_CONTAINER) => Judgement::new(
             Verdict::Unknown,

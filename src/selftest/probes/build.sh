@@ -18,9 +18,8 @@ unset CCC_OVERRIDE_OPTIONS CPATH C_INCLUDE_PATH COMPILER_PATH LIBRARY_PATH SOURC
 export LC_ALL=C
 
 build() {
-    platform=$1
-    shift
-    probe=identity
+    probe=$1 platform=$2
+    shift 2
     # -nostdinc, -nostdlib: what is installed for the host must not matter either.
     "clang-$version" --no-default-config "$@" \
         -std=c11 -Os -Wall -Wextra -Werror -ffreestanding -nostdinc -fno-pic -fomit-frame-pointer \
@@ -34,16 +33,29 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # The oldest processor that each platform's distributions run on, or one older than that.
-build amd64 --target=x86_64-linux-gnu -march=x86-64 "$@"
-build 386 --target=i486-linux-gnu -march=i486 "$@"
-build arm64 --target=aarch64-linux-gnu -march=armv8-a -mno-outline-atomics "$@"
-build arm --target=arm-linux-gnueabi -march=armv5te -marm -mfloat-abi=soft "$@"
-build riscv64 --target=riscv64-linux-gnu -march=rv64i -mabi=lp64 "$@"
-build ppc64le --target=powerpc64le-linux-gnu -mcpu=pwr8 -mabi=elfv2 "$@"
-build s390x --target=s390x-linux-gnu -march=z10 "$@"
-build mips64le --target=mips64el-linux-gnuabi64 -march=mips3 -mabi=64 -mno-abicalls "$@"
-build mips64 --target=mips64-linux-gnuabi64 -march=mips3 -mabi=64 -mno-abicalls "$@"
-build loong64 --target=loongarch64-linux-gnusf -march=loongarch64 "$@"
+target() {
+    case $1 in
+    amd64) echo --target=x86_64-linux-gnu -march=x86-64 ;;
+    386) echo --target=i486-linux-gnu -march=i486 ;;
+    arm64) echo --target=aarch64-linux-gnu -march=armv8-a -mno-outline-atomics ;;
+    arm) echo --target=arm-linux-gnueabi -march=armv5te -marm -mfloat-abi=soft ;;
+    riscv64) echo --target=riscv64-linux-gnu -march=rv64i -mabi=lp64 ;;
+    ppc64le) echo --target=powerpc64le-linux-gnu -mcpu=pwr8 -mabi=elfv2 ;;
+    s390x) echo --target=s390x-linux-gnu -march=z10 ;;
+    mips64le) echo --target=mips64el-linux-gnuabi64 -march=mips3 -mabi=64 -mno-abicalls ;;
+    mips64) echo --target=mips64-linux-gnuabi64 -march=mips3 -mabi=64 -mno-abicalls ;;
+    loong64) echo --target=loongarch64-linux-gnusf -march=loongarch64 ;;
+    esac
+}
+
+for platform in amd64 386 arm64 arm riscv64 ppc64le s390x mips64le mips64 loong64; do
+    # shellcheck disable=SC2046 # words are meant
+    build identity $platform $(target $platform) "$@"
+done
+for platform in amd64 386 arm64 arm; do
+    # shellcheck disable=SC2046
+    build depth $platform $(target $platform) "$@"
+done
 
 {
     "clang-$version" --version | head -n 1

@@ -7,6 +7,8 @@
 
 mod answer;
 #[cfg(test)]
+mod depth_tests;
+#[cfg(test)]
 mod tests;
 
 pub use answer::{ANSWER_MAX, AnswerError, parse_answer};
@@ -25,6 +27,22 @@ pub struct Probe {
     pub elf: &'static [u8],
 }
 
+/// The depth probe as it is carried in the program, for the platforms that have one.
+///
+/// It is given a nonce and names of parts, and writes what it finds out about each, line by line, as
+/// `depth.c` says and [`super::depth::read`] reads.
+pub static DEPTH: [Probe; 4] = [
+    Probe { platform: &PLATFORMS[0], elf: include_bytes!("depth.amd64.elf") },
+    Probe { platform: &PLATFORMS[1], elf: include_bytes!("depth.386.elf") },
+    Probe { platform: &PLATFORMS[2], elf: include_bytes!("depth.arm64.elf") },
+    Probe { platform: &PLATFORMS[3], elf: include_bytes!("depth.arm.elf") },
+];
+
+/// The depth probe of `platform`, where it has one.
+pub fn depth(platform: &Platform) -> Option<&'static [u8]> {
+    DEPTH.iter().find(|probe| probe.platform == platform).map(|probe| probe.elf)
+}
+
 /// How a probe exits: `enum status` in `runtime.h`. Anything else is not a probe's doing.
 pub mod status {
     /// It wrote its answer, and its standard input came to an end.
@@ -37,6 +55,8 @@ pub mod status {
     pub const OUT_OF_TIME: i32 = 3;
     /// The nonce is longer than [`NONCE_MAX`](super::NONCE_MAX).
     pub const ARGUMENT_TOO_LONG: i32 = 4;
+    /// The program that it was to become could not be started.
+    pub const CANNOT_BECOME: i32 = 5;
 }
 
 macro_rules! identity_probes {
@@ -53,7 +73,7 @@ macro_rules! identity_probes {
 /// It writes `qemu-persist-probe 1 MACHINE NONCE\n`, where MACHINE is what `uname(2)` says and
 /// NONCE is its first argument, to its standard output. Then it waits until its standard input
 /// ends, so that it can be looked at while it lives, but lives no longer than 120 seconds, also as
-/// process 1 of a container. See [`parse_answer`] and [`status`].
+/// process 1 of a container. It then becomes the program that its further arguments name, if any. See [`parse_answer`] and [`status`].
 pub static IDENTITY: [Probe; PLATFORMS.len()] = identity_probes![
     0 "amd64", 1 "386", 2 "arm64", 3 "arm", 4 "riscv64", 5 "ppc64le", 6 "s390x", 7 "mips64le", 8 "mips64", 9 "loong64"
 ];

@@ -21,18 +21,26 @@ enum status {
     CANNOT_ASK = 2,      // the system call that was to be probed failed
     OUT_OF_TIME = 3,     // LIFETIME is over, or could not be limited
     ARGUMENT_TOO_LONG = 4, // the tester's nonce does not fit
+    CANNOT_BECOME = 5,   // the next program could not be started
 };
 
 // The longest nonce a probe repeats, without the zero at its end.
 enum { NONCE_MAX = 64 };
 
-// The probe itself. nonce is the tester's argument, or 0.
-static enum status run(const char *nonce);
+// The probe itself. nonce is the tester's argument, or 0; arguments are all of them, with the program's
+// own name first and a 0 behind the last.
+static enum status run(const char *nonce, const char *const *arguments);
+
+// Ends this process with any code.
+static inline __attribute__((noreturn)) void leave(long code)
+{
+    for (;;)
+        system_call(SYS_exit_group, code, 0, 0, 0);
+}
 
 static inline __attribute__((noreturn)) void end(enum status status)
 {
-    for (;;)
-        system_call(SYS_exit_group, status, 0, 0, 0);
+    leave(status);
 }
 
 static __attribute__((noreturn)) void end_late(int signal)
@@ -43,14 +51,14 @@ static __attribute__((noreturn)) void end_late(int signal)
 
 // The process 1 of a container ignores a signal that has no handler, so the default action of
 // SIGALRM would not end it.
-static inline int limit_lifetime(void)
+static inline int limit_lifetime(long seconds)
 {
     enum { SIGNAL_ALARM = 14, REAL_TIME = 0 };
     unsigned long action[8];
     // struct itimerval: the interval's seconds and microseconds, then the value's.
     long timer[4];
     ((volatile long *)timer)[0] = ((volatile long *)timer)[1] = ((volatile long *)timer)[3] = 0;
-    ((volatile long *)timer)[2] = LIFETIME;
+    ((volatile long *)timer)[2] = seconds;
     fill_sigaction(action, end_late);
     return system_call(SYS_rt_sigaction, SIGNAL_ALARM, (long)action, 0, SIGNAL_SET_SIZE) == 0 &&
            system_call(SYS_setitimer, REAL_TIME, (long)timer, 0, 0) == 0;
@@ -92,14 +100,14 @@ static inline void await_end_of_input(void)
 // Called by the entry point with the initial stack: argc, then the arguments.
 __attribute__((noreturn, used)) void begin(const unsigned long *stack)
 {
-    if (!limit_lifetime())
+    if (!limit_lifetime(LIFETIME))
         end(OUT_OF_TIME);
     const char *nonce = stack[0] > 1 ? (const char *)stack[2] : 0;
     unsigned length = 0;
     while (nonce && nonce[length])
         if (++length > NONCE_MAX)
             end(ARGUMENT_TOO_LONG);
-    end(run(nonce));
+    end(run(nonce, (const char *const *)(stack + 1)));
 }
 
 #endif

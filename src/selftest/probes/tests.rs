@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use super::*;
 
-fn sources() -> PathBuf {
+pub(super) fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/selftest/probes")
 }
 
@@ -22,14 +22,14 @@ fn find_command(name: &str) -> Option<PathBuf> {
 }
 
 /// A command with a time limit of a minute.
-fn limited(program: &Path) -> Command {
+pub(super) fn limited(program: &Path) -> Command {
     let mut command = Command::new("timeout");
     command.arg("--kill-after=1").arg("60").arg(program);
     command
 }
 
 /// Makes all probes from their sources with further compiler flags.
-fn build(flags: &[&str]) -> Option<tempfile::TempDir> {
+pub(super) fn build(flags: &[&str]) -> Option<tempfile::TempDir> {
     for command in ["clang-19", "ld.lld-19"] {
         find_command(command)?;
     }
@@ -43,13 +43,19 @@ fn file_name(probe: &Probe) -> String {
     format!("identity.{}.elf", probe.platform.oci)
 }
 
+/// All of them, with the names of their files.
+fn all() -> impl Iterator<Item = (String, &'static Probe)> {
+    let depth = DEPTH.iter().map(|probe| (format!("depth.{}.elf", probe.platform.oci), probe));
+    IDENTITY.iter().map(|probe| (file_name(probe), probe)).chain(depth)
+}
+
 /// The probe as a file that can be started: that which is carried in the program.
 fn file(probe: &Probe) -> PathBuf {
     sources().join(file_name(probe))
 }
 
 /// Debian's QEMU for the platform, under bookworm's name or trixie's.
-fn find_qemu(platform: &Platform) -> Option<PathBuf> {
+pub(super) fn find_qemu(platform: &Platform) -> Option<PathBuf> {
     let names = [format!("qemu-{}-static", platform.qemu), format!("qemu-{}", platform.qemu)];
     let found = names.iter().map(|name| Path::new("/usr/bin").join(name)).find(|file| file.is_file());
     if found.is_none() {
@@ -73,12 +79,11 @@ fn stdout_of(output: &Output) -> String {
 fn the_bytes_come_from_the_sources() {
     let Some(built) = build(&[]) else { return };
     let compiler = |dir: &Path| std::fs::read_to_string(dir.join("compiler.txt")).unwrap();
-    for probe in &IDENTITY {
-        let fresh = std::fs::read(built.path().join(file_name(probe))).unwrap();
+    for (name, probe) in all() {
+        let fresh = std::fs::read(built.path().join(&name)).unwrap();
         assert!(
             fresh == probe.elf,
-            "{} is not what build.sh makes of the sources now: run it and commit what it writes.\nmade with:\n{}here is:\n{}",
-            file_name(probe),
+            "{name} is not what build.sh makes of the sources now: run it and commit what it writes.\nmade with:\n{}here is:\n{}",
             compiler(&sources()),
             compiler(built.path()),
         );
@@ -101,6 +106,9 @@ fn every_platform_has_the_probe_that_its_pattern_matches() {
         assert_eq!(matching, [platform]);
         assert_eq!(Platform::of_program(identity(platform)), Some(platform));
     }
+    for probe in &DEPTH {
+        assert_eq!(Platform::of_program(depth(probe.platform).unwrap()), Some(probe.platform));
+    }
 }
 
 /// Reads the unsigned integer of `size` bytes at `offset` in the file's own byte order.
@@ -114,9 +122,10 @@ fn integer(elf: &[u8], offset: usize, size: usize) -> u64 {
 fn probes_are_small_static_and_map_with_any_page_size() {
     const LOAD: u64 = 1;
     const STACK: u64 = 0x6474_e551;
-    for probe in &IDENTITY {
+    for (file, probe) in all() {
         let (elf, name) = (probe.elf, probe.platform);
-        assert!(elf.len() < 2048, "{name}: {} bytes", elf.len());
+        let most = if file.starts_with("identity") { 2048 } else { 16384 };
+        assert!(elf.len() < most, "{file}: {} bytes", elf.len());
         let wide = elf[4] == 2;
         // elf(5): e_phoff, e_flags, e_phnum; p_flags, p_offset, p_vaddr, p_filesz, p_memsz, p_align.
         let (word, at) = if wide { (8, [32, 48, 56]) } else { (4, [28, 36, 44]) };

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What programs of a platform rely on, part by part: that which the self-test looks at beside
+//! `uname`, and what it means where it is broken.
+
+use crate::config::Config;
+use crate::finding::Severity::{self, Critical, Note, Warning};
+use crate::host::Facts;
+use crate::record::BrokenPart;
+
+/// One part.
+#[derive(Debug)]
+pub struct Part {
+    /// Its name: that of its group, or behind that a dot and its own.
+    pub id: &'static str,
+    /// How bad it is that it is broken, unless the configuration says otherwise.
+    severity: Severity,
+    /// What that means for programs, in one sentence without its end.
+    pub meaning: &'static str,
+    /// What to do.
+    cure: fn(&Facts) -> String,
+}
+
+const fn part(id: &'static str, severity: Severity, meaning: &'static str, cure: fn(&Facts) -> String) -> Part {
+    Part { id, severity, meaning, cure }
+}
+
+/// The part that decides whether common programs start at all (tonistiigi/binfmt issue 307).
+pub const FRAGMENT: &str = "pages.fragment";
+
+/// All of them, in the order in which they are run.
+pub static PARTS: &[Part] = &[
+    part(
+        FRAGMENT,
+        Warning,
+        "programs whose libraries are laid out for pages of 4 KiB do not start, curl and openssl among them (\"failed \
+         to map segment from shared object\")",
+        small_pages,
+    ),
+    part("pages.guard", Note, "pages that a program forbids to itself can be used nevertheless", small_pages),
+    part("pages.wx", Note, "code can be written to where data are next to it", small_pages),
+    part("pages.shared", Note, "programs that share single pages of files (databases, caches) fail", small_pages),
+    part("isa", Warning, "programs are not told which instructions they may use", look_at_qemu),
+    part("isa.avx2", Warning, "programs that calculate with AVX2 get wrong results or crash", look_at_qemu),
+    part("exec.path", Warning, "programs cannot start others", look_at_handler),
+    part("exec.relative", Warning, "programs cannot start others by a relative path", look_at_handler),
+    part("exec.argv0", Warning, "programs that look at their own name do something else", look_at_handler),
+    part("exec.script", Warning, "scripts do not start", look_at_handler),
+    part("exec.self", Warning, "programs that start themselves again by /proc/self/exe fail", look_at_handler),
+    part("exec.limits", Warning, "programs do not start with long arguments", look_at_handler),
+    part("threads.fork", Warning, "programs cannot divide themselves", look_at_qemu),
+    part("threads.signal", Warning, "programs that handle signals on a stack of their own fail", look_at_qemu),
+    part("threads.run", Warning, "programs with threads fail", look_at_qemu),
+    part("threads.order", Warning, "programs with threads can go wrong at any time", look_at_qemu),
+    part("syscalls.openat2", Note, "openat2 goes wrong", look_at_qemu),
+    part("syscalls.statx", Note, "statx goes wrong", look_at_qemu),
+    part("syscalls.clone3", Note, "clone3 goes wrong", look_at_qemu),
+    part("syscalls.rseq", Note, "rseq goes wrong", look_at_qemu),
+    part("syscalls.io_uring_setup", Note, "io_uring goes wrong", look_at_qemu),
+    part("syscalls.close_range", Note, "close_range goes wrong", look_at_qemu),
+    part("syscalls.getrandom", Note, "getrandom goes wrong", look_at_qemu),
+    part("syscalls.memfd_create", Note, "memfd_create goes wrong", look_at_qemu),
+    part("syscalls.pidfd_open", Note, "pidfd_open goes wrong", look_at_qemu),
+    part(
+        "address-space",
+        Warning,
+        "programs get memory at addresses that they cannot use: those in Go end with \"lfstack.push: invalid packing\"",
+        look_at_qemu,
+    ),
+];
+
+impl Part {
+    /// The part called `id`.
+    pub fn named(id: &str) -> Option<&'static Self> {
+        PARTS.iter().find(|part| part.id == id)
+    }
+
+    /// The group that it is one of.
+    pub fn group(&self) -> &'static str {
+        self.id.split('.').next().unwrap_or(self.id)
+    }
+
+    /// How bad it is under `config`.
+    pub fn severity(&self, config: &Config) -> Severity {
+        if self.id == FRAGMENT && config.large_pages_are_critical { Critical } else { self.severity }
+    }
+
+    /// What to do on the host that `facts` are of.
+    pub fn cure(&self, facts: &Facts) -> String {
+        (self.cure)(facts)
+    }
+}
+
+/// The id of the finding that `part` is broken.
+pub fn finding_id(part: &Part) -> &'static str {
+    if part.id == FRAGMENT { "pages-fragment" } else { "part-broken" }
+}
+
+/// What is wrong with `part`: what that means, and in what it showed.
+pub fn describe(part: &Part, broken: &BrokenPart) -> String {
+    let shown = if broken.detail.is_empty() { String::new() } else { format!(" ({}: {})", part.id, broken.detail) };
+    format!("{}{shown}", part.meaning)
+}
+
+/// How to get a kernel with pages of 4 KiB.
+pub fn small_pages(facts: &Facts) -> String {
+    match facts.page_size {
+        4096 => "Look at QEMU's version: `qemu-persist host`.".to_owned(),
+        _ => "On a Raspberry Pi write the line `kernel=kernel8.img` into /boot/firmware/config.txt and reboot: that \
+              kernel has pages of 4 KiB. Elsewhere install one that has (Debian: linux-image-arm64)."
+            .to_owned(),
+    }
+}
+
+fn look_at_qemu(_: &Facts) -> String {
+    "Look for a newer QEMU, or take images of this host's own platform.".to_owned()
+}
+
+fn look_at_handler(_: &Facts) -> String {
+    "Look at its handler: `qemu-persist status`.".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_named_once_and_group_by_group() {
+        let mut groups: Vec<&str> = Vec::new();
+        for part in PARTS {
+            assert!(Part::named(part.id).is_some_and(|named| std::ptr::eq(named, part)));
+            assert!(part.severity <= Warning && !part.meaning.ends_with('.'), "{}", part.id);
+            if groups.last() != Some(&part.group()) {
+                assert!(!groups.contains(&part.group()), "{}", part.id);
+                groups.push(part.group());
+            }
+        }
+        assert_eq!(groups, ["pages", "isa", "exec", "threads", "syscalls", "address-space"]);
+    }
+}
