@@ -54,12 +54,13 @@ fn every_way_of_not_working_is_told_apart() {
         assert_eq!(result["verdict"], "fail", "{result:#}");
         assert!(result["reason"].as_str().is_some_and(|text| text.contains(reason)), "{reason}: {result:#}");
         assert!(result["advice"].as_str().is_some_and(|text| text.contains("sudo qemu-persist apply")), "{result:#}");
+        result["cause"].clone()
     };
     let anew = |rule: &str| {
         host.sh(&format!("if test -e {entry}; then echo -1 >{entry}; fi"));
         host.register(rule);
     };
-    fails("no handler is registered for linux/arm64");
+    assert_eq!(fails("no handler is registered for linux/arm64"), "no-handler");
     anew(&debian());
     builtin(&host, 0);
     host.sh(&format!("echo 0 >{entry}"));
@@ -69,7 +70,7 @@ fn every_way_of_not_working_is_told_apart() {
     host.sh(&format!("echo 1 >{TABLE}/status"));
     builtin(&host, 0);
     anew(&rule("qemu-aarch64", QEMU_P, "OP"));
-    fails("has no F flag");
+    assert_eq!(fails("has no F flag"), "interpreter-not-held");
     // The file is exchanged behind the handler's back.
     anew(&debian());
     host.sh(&format!("cp {QEMU} /opt/new; mv /opt/new {QEMU}"));

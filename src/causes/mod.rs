@@ -11,8 +11,10 @@ mod weigh;
 
 use serde::Serialize;
 
+use crate::assess::Assessment;
 use crate::assess::look::Look;
 use crate::finding::Finding;
+use crate::host::cpu;
 use crate::snapshot::Snapshot;
 
 /// The host, as far as causes depend on it.
@@ -26,6 +28,14 @@ pub struct Host<'a> {
     pub findings: &'a [Finding],
     /// How many bits addresses have here, where that is known.
     pub address_bits: Option<u32>,
+}
+
+impl<'a> Host<'a> {
+    /// The host that `snapshot` is of, and what was found there.
+    pub fn new(snapshot: &'a Snapshot, assessment: &'a Assessment<'a>) -> Self {
+        let Assessment { looks, findings, .. } = assessment;
+        Self { snapshot, looks, findings, address_bits: cpu::address_bits().ok() }
+    }
 }
 
 /// How likely a cause is, by what the host shows. The order is that in which they are told.
@@ -116,6 +126,12 @@ impl Sign {
             Self::Exit(code) => exit_code(line) == Some(code),
         }
     }
+}
+
+/// The likeliest cause that fits `text`, unless this host speaks against all of them.
+pub fn likeliest(text: &str, host: &Host<'_>) -> Option<&'static Cause> {
+    let fit = explain(text, host).into_iter().next()?;
+    (fit.weight.chance != Chance::Unlikely).then_some(fit.cause)
 }
 
 /// The causes that fit `text`, the likeliest first.

@@ -7,6 +7,7 @@
 use super::Sign::{Exit, Line};
 use super::{Cause, Host, weigh};
 use crate::finding::Severity;
+use crate::parts;
 
 /// All that are known.
 pub static CAUSES: &[Cause] = &[
@@ -291,8 +292,6 @@ fn run_foreign(host: &Host<'_>) -> String {
     )
 }
 
-fn small_pages(_: &Host<'_>) -> String {
-    "On a Raspberry Pi, `kernel=kernel8.img` in /boot/firmware/config.txt and a reboot give the kernel with pages of 4 KiB; \
-     on Debian it is the package linux-image-arm64."
-        .to_owned()
+fn small_pages(host: &Host<'_>) -> String {
+    parts::small_pages(&host.snapshot.facts)
 }

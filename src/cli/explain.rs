@@ -10,7 +10,6 @@ use crate::assess::assess;
 use crate::assess::plan::Wish;
 use crate::causes::{self, Host};
 use crate::files::{Root, text_of};
-use crate::host::cpu;
 use crate::report::Screen;
 use crate::report::explain::{self, Report};
 use crate::snapshot::Snapshot;
@@ -45,8 +44,7 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     };
     let (snapshot, _error) = Snapshot::take(&Root::live(), true);
     let assessment = assess(&snapshot, &Wish::default());
-    let (looks, findings) = (&assessment.looks[..], &assessment.findings[..]);
-    let host = Host { snapshot: &snapshot, looks, findings, address_bits: cpu::address_bits().ok() };
+    let host = Host::new(&snapshot, &assessment);
     let report = Report::new(causes::explain(&text, &host), &host);
     explain::show(&report, args.json, screen)?;
     Ok(u8::from(report.causes.is_empty()))

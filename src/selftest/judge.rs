@@ -74,6 +74,18 @@ impl Observation {
     }
 }
 
+impl Observation {
+    /// What a log would have of it: what was said, and the exit code, by which causes are recognised.
+    pub fn as_log(&self) -> String {
+        let code = match self.ending {
+            Ending::Exit(code) => code,
+            Ending::Signal(signal) => 128 + signal,
+            Ending::TimedOut => return self.said.clone(),
+        };
+        format!("{}\nexited with code {code}", self.said)
+    }
+}
+
 /// Whether `output` of the probe holds its answer, or what can no longer become one.
 pub fn has_answered(output: &[u8], nonce: &str, asked: &Asked) -> bool {
     !matches!(probes::parse_answer(asked.split(output).0, nonce), Err(AnswerError::Empty | AnswerError::BreaksOff))
@@ -88,6 +100,8 @@ pub struct Judgement {
     pub reason: String,
     /// What to do, in one sentence; empty for a pass.
     pub advice: String,
+    /// Whether what was said may tell more than that.
+    pub is_open: bool,
 }
 
 const APPLY: &str = "Run `sudo qemu-persist apply`.";
@@ -95,12 +109,16 @@ const APPLY: &str = "Run `sudo qemu-persist apply`.";
 impl Judgement {
     /// Nothing is wrong.
     pub fn pass() -> Self {
-        Self { verdict: Verdict::Pass, reason: String::new(), advice: String::new() }
+        Self::new(Verdict::Pass, "", "")
     }
 
     /// `reason` is what is wrong.
     pub fn new(verdict: Verdict, reason: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { verdict, reason: reason.into(), advice: advice.into() }
+        Self { verdict, reason: reason.into(), advice: advice.into(), is_open: false }
+    }
+
+    fn open(self) -> Self {
+        Self { is_open: true, ..self }
     }
 
     fn fail(reason: impl Into<String>, advice: impl Into<String>) -> Self {
@@ -202,31 +220,11 @@ fn shown(path: &Path) -> std::path::Display<'_> {
     path.display()
 }
 
-/// What a text in an error message means, and what to do.
-const MEANINGS: [(&str, &str, &str); 5] = [
-    (
-        "mprotect of jit buffer",
-        "QEMU may not make its code executable",
-        "Run it outside of a service with MemoryDenyWriteExecute=.",
-    ),
-    (
-        "has to be run using kernel binfmt-misc subsystem",
-        "the handler lacks the flag P that its interpreter asks for",
-        APPLY,
-    ),
-    ("uncaught target signal", "QEMU crashed", "Look at the page size and QEMU's version: `qemu-persist host`."),
-    ("failed to map segment", "QEMU could not map a library", "Look at the page size: `qemu-persist host`."),
-    ("permission denied while trying to connect", "this user may not use Docker", "Run it with sudo."),
-];
-
 fn no_answer(expectation: &Expectation, observation: &Observation) -> Judgement {
     let platform = expectation.platform;
     let said = &observation.said;
     let lower = said.to_lowercase();
     let behind = if said.is_empty() { String::new() } else { format!(": {said}") };
-    if let Some((_, meaning, advice)) = MEANINGS.iter().find(|(text, ..)| lower.contains(text)) {
-        return Judgement::fail(format!("{meaning}{behind}"), *advice);
-    }
     match observation.ending {
         Ending::TimedOut => {
             return Judgement::fail(
@@ -240,7 +238,8 @@ fn no_answer(expectation: &Expectation, observation: &Observation) -> Judgement 
             return Judgement::fail(
                 format!("the container could not be started{behind}"),
                 "See whether the engine runs a container of this host's own architecture.",
-            );
+            )
+            .open();
         }
         Ending::Exit(_) | Ending::Signal(_) => {}
     }
@@ -270,15 +269,18 @@ fn no_answer(expectation: &Expectation, observation: &Observation) -> Judgement 
         _ if !observation.asks_machine => Judgement::fail(
             format!("the command {how}{behind}"),
             "See whether the command does so on a machine of that platform as well.",
-        ),
+        )
+        .open(),
         Handler::Wins { interpreter, .. } => Judgement::fail(
             format!("it {how}{behind}"),
             format!("Look at its interpreter {}: `qemu-persist status`.", shown(interpreter)),
-        ),
+        )
+        .open(),
         Handler::Unknown(why) => Judgement::fail(
             format!("it {how}{behind}"),
             format!("The handlers cannot be read ({why}): run it with sudo."),
-        ),
+        )
+        .open(),
     }
 }
 

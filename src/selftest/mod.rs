@@ -28,10 +28,13 @@ use self::control::Controls;
 use self::depth::{Depth, PartResult};
 use self::engine::{Down, Engine, SHORT, Traces};
 use self::expect::Expectation;
-use self::judge::{Judgement, Verdict};
+use self::judge::{Judgement, Observation, Verdict};
 use self::sight::{Exe, Sighting};
 use self::token::Token;
 use self::user_image::{PULL, UserImage};
+use crate::assess::assess;
+use crate::assess::plan::Wish;
+use crate::causes::{self, Host};
 use crate::config::Runtime;
 use crate::finding::{Finding, Severity};
 use crate::host::engines::Kind;
@@ -77,6 +80,8 @@ pub struct RunResult {
     pub parts: Vec<PartResult>,
     /// How long it took, in seconds.
     pub seconds: f64,
+    /// The cause, by its name in the table of `qemu-persist explain`, where it is recognised.
+    pub cause: Option<&'static str>,
     /// What is wrong; empty for a pass.
     pub reason: String,
     /// What to do; empty for a pass.
@@ -299,12 +304,14 @@ pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progre
         }
     };
     let mut controls = Controls::new();
+    let assessment = assess(snapshot, &Wish::default());
+    let host = Host::new(snapshot, &assessment);
     for platform in platforms {
         let expectation = Expectation::new(platform, probes::identity(platform), snapshot);
         let mut results = Vec::new();
         for runtime in &chosen {
             progress(&format!("{platform}: {}", runtime.name()));
-            let mut result = run_one(&expectation, runtime, request, traces, progress).await;
+            let mut result = run_one(&expectation, runtime, request, &host, traces, progress).await;
             if result.verdict == Verdict::Fail && result.machine.is_none() && request.image.is_none() {
                 progress(&format!("{}: a container of this host's own platform", runtime.name()));
                 controls.check(&mut result, runtime, request, snapshot, traces).await;
@@ -319,7 +326,7 @@ pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progre
         let nothing_known = results.iter().all(|result| result.verdict == Verdict::Unknown);
         if request.runtime == Runtime::Auto && request.image.is_none() && nothing_known {
             progress(&format!("{platform}: builtin"));
-            let mut result = run_one(&expectation, &Chosen::Builtin, request, traces, progress).await;
+            let mut result = run_one(&expectation, &Chosen::Builtin, request, &host, traces, progress).await;
             result.judge_parts(snapshot);
             results.push(result);
         }
@@ -393,6 +400,7 @@ async fn run_one(
     expectation: &Expectation,
     runtime: &Chosen,
     request: &Request,
+    host: &Host<'_>,
     traces: &Traces,
     progress: &dyn Fn(&str),
 ) -> RunResult {
@@ -430,12 +438,18 @@ async fn run_one(
             }
         }
     };
+    let log = observation.as_ref().map(Observation::as_log).unwrap_or_default();
     let (machine, sighting, parts) = observation.map(|o| (o.machine, Some(o.sighting), o.parts)).unwrap_or_default();
     let interpreter = match sighting {
         Some(Sighting::Seen(exe)) => Some(exe),
         _ => None,
     };
-    let Judgement { verdict, reason, advice } = judgement;
+    let cause = (judgement.verdict == Verdict::Fail).then(|| causes::likeliest(&log, host)).flatten();
+    let Judgement { verdict, reason, mut advice, is_open } = judgement;
+    if let Some(cause) = cause.filter(|_| is_open) {
+        advice = format!("{}. {}", cause.title, (cause.cure)(host));
+    }
+    let cause = cause.map(|cause| cause.id);
     let seconds = (start.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
-    RunResult { runtime: runtime.name(), version, verdict, machine, interpreter, parts, seconds, reason, advice }
+    RunResult { runtime: runtime.name(), version, verdict, machine, interpreter, parts, seconds, cause, reason, advice }
 }

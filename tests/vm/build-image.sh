@@ -129,6 +129,17 @@ pack_image native "$arch"
 mkdir "$root/opt/foreign"
 cp -a "$work"/image-foreign/layer/bin/. "$root/opt/foreign/"
 
+if [[ $name == trixie-arm64 ]]; then
+    say "programs that large pages keep from starting, and an older QEMU"
+    unpack trixie amd64 "$work/programs" openssl,curl
+    rm -rf "$work"/programs/{var,usr/share}
+    mv "$work/programs" "$root/opt/programs"
+    unpack bookworm arm64 "$work/older" qemu-user-static
+    mkdir "$root/opt/older"
+    mv "$work/older/usr/bin/qemu-x86_64-static" "$root/opt/older/"
+    rm -rf "$work/older"
+fi
+
 say "packages' own scripts"
 printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
 chmod 755 "$root/usr/sbin/policy-rc.d"

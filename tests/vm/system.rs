@@ -183,6 +183,58 @@ impl System {
         assert_eq!(ran.code, 0, "{}{}{}", ran.out, ran.err, self.describe());
     }
 
+    /// Whether the image has programs that large pages keep from starting.
+    pub fn has_programs(&mut self) -> bool {
+        self.machine.run("test -d /opt/programs").code == 0
+    }
+
+    /// The self-test, and `status` after it, say of the pages what Debian's own programs show.
+    pub fn tells_what_programs_do(&mut self, size: &str) {
+        let good = size == "4k";
+        for program in ["openssl version", "curl --version"] {
+            let ran = self.machine.run(&format!("chroot /opt/programs /usr/bin/{program}"));
+            eprintln!("              {program}: {}, {}", ran.code, ran.err.trim());
+            assert_eq!(ran.code == 0, good, "{ran:?}{}", self.describe());
+        }
+        let ran = self.machine.run_within("qemu-persist selftest --depth full --json", MINUTE * 5);
+        let said: Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}"));
+        let mut told = BTreeSet::new();
+        for result in
+            said["platforms"].as_array().into_iter().flatten().filter_map(|p| p["results"].as_array()).flatten()
+        {
+            assert_eq!(result["verdict"], if good { "pass" } else { "limited" }, "{said:#}");
+            for part in result["parts"].as_array().into_iter().flatten() {
+                let (id, found) = (part["part"].as_str().unwrap_or_default(), &part["found"]);
+                told.insert(format!("{id} {} {}", found.as_str().unwrap_or_default(), part["detail"]));
+                if id.starts_with("pages.") {
+                    assert_eq!(*found, if good { "works" } else { "broken" }, "{said:#}");
+                } else {
+                    assert_ne!(*found, "broken", "{said:#}");
+                }
+            }
+        }
+        for line in told {
+            eprintln!("              {line}");
+        }
+        assert_eq!(ran.code, i32::from(!good), "{said:#}");
+        let status = self.machine.run("qemu-persist status");
+        let advised = status.out.contains("[pages-fragment]") && status.out.contains("kernel=kernel8.img");
+        assert_eq!((status.code, advised), (i32::from(!good), !good), "{}{}", status.out, status.err);
+    }
+
+    /// The same with the QEMU of the release before, which is given back its place afterwards.
+    pub fn tells_what_programs_do_with_older(&mut self, size: &str) {
+        let drop_in = "/etc/qemu-persist/config.toml.d/50-older.toml";
+        self.machine.sh(&format!(
+            "mkdir -p /etc/qemu-persist/config.toml.d
+             echo 'interpreters.amd64 = \"/opt/older/qemu-x86_64-static\"' >{drop_in}
+             qemu-persist apply >/dev/null"
+        ));
+        assert!(self.machine.sh(&format!("cat {TABLE}/{}", self.handler())).contains("/opt/older/"));
+        self.tells_what_programs_do(size);
+        self.machine.sh(&format!("rm {drop_in}; qemu-persist apply >/dev/null"));
+    }
+
     /// The handlers, name and text, those of the kernel itself left out.
     pub fn handlers(&mut self) -> Handlers {
         let script = format!("cd {TABLE}; for entry in *; do echo \"== $entry\"; cat $entry 2>/dev/null || true; done");

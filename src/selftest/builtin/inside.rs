@@ -70,7 +70,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
     let mut probe = match started {
         Ok(probe) => probe,
         Err(e) => {
-            complain(e.to_string());
+            complain(format!("exec {PROBE}: {e}"));
             return NO_EXEC;
         }
     };
