@@ -21,7 +21,7 @@ const SOURCE: &str = concat!("qemu-persist ", env!("CARGO_PKG_VERSION"));
 
 /// What is left in `$?`, by verb: the first word after `qemu-persist`.
 #[expect(clippy::type_complexity, reason = "the rows of a table")]
-const EXIT_CODES: [(&[&str], &[(&str, &str)]); 4] = [
+const EXIT_CODES: [(&[&str], &[(&str, &str)]); 5] = [
     (
         &["status", "selftest", "host"],
         &[
@@ -50,6 +50,16 @@ const EXIT_CODES: [(&[&str], &[(&str, &str)]); 4] = [
             ("1", "Nothing in it is known."),
             ("3", "It cannot be read."),
             ("64", "Wrong usage."),
+        ],
+    ),
+    (
+        &["fix"],
+        &[
+            ("0", "The kernel's pages have 4 KiB, or will have after a reboot; with --undo: the change is taken back."),
+            ("1", "They have not, and nothing was changed."),
+            ("2", "The change cannot be made."),
+            ("64", "Wrong usage."),
+            ("77", "Root is needed; nothing was changed."),
         ],
     ),
     (

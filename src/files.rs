@@ -297,7 +297,11 @@ impl Root {
         // Opened here, since tempfile's own error tells the name of the temporary file as well.
         let open = |path: &Path| File::options().write(true).create_new(true).mode(0o600).open(path);
         let mut temporary = tempfile::Builder::new().prefix(".qemu-persist-").make_in(&dir, open)?;
-        temporary.as_file().set_permissions(Permissions::from_mode(0o644))?;
+        match temporary.as_file().set_permissions(Permissions::from_mode(0o644)) {
+            // A file of one's own: the file system has no modes but its own (vfat, where firmware is).
+            Err(e) if e.raw_os_error() == Some(Errno::EPERM as i32) => {}
+            changed => changed?,
+        }
         temporary.as_file_mut().write_all(content)?;
         // What is in /run dies with the boot, and need not survive it.
         let lasts = !path.starts_with("/run");

@@ -22,6 +22,8 @@ pub mod layers;
 pub mod logging;
 pub mod messages;
 pub mod parts;
+#[cfg(feature = "client")]
+pub mod pi;
 pub mod platform;
 pub mod qemu;
 pub mod record;

@@ -105,8 +105,9 @@ pub fn describe(part: &Part, broken: &BrokenPart) -> String {
 pub fn small_pages(facts: &Facts) -> String {
     match facts.page_size {
         4096 => "Look at QEMU's version: `qemu-persist host`.".to_owned(),
-        _ => "On a Raspberry Pi write the line `kernel=kernel8.img` into /boot/firmware/config.txt and reboot: that \
-              kernel has pages of 4 KiB. Elsewhere install one that has (Debian: linux-image-arm64)."
+        _ => "Boot a kernel with pages of 4 KiB: on a Raspberry Pi the line `kernel=kernel8.img` in \
+              /boot/firmware/config.txt selects it (`sudo qemu-persist fix page-size` writes it), on Debian it is the \
+              package linux-image-arm64."
             .to_owned(),
     }
 }

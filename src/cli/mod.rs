@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod config;
 pub mod explain;
+pub mod fix;
 pub mod host;
 mod package;
 pub mod remove;
@@ -63,6 +64,8 @@ pub enum Verb {
     Selftest(selftest::Args),
     /// Say what an error message means, how likely each cause is on this host, and what to do
     Explain(explain::Args),
+    /// Show, and make, a change of the system that keeps foreign programs from failing
+    Fix(fix::Args),
     /// Show what this host is: CPU, kernel, binfmt_misc, QEMU, container engines
     Host(host::Args),
     /// Show or check the configuration
@@ -78,6 +81,7 @@ impl Verb {
             Self::Enable(args) | Self::Disable(args) => args.json,
             Self::Selftest(args) => args.json,
             Self::Explain(args) => args.json,
+            Self::Fix(args) => args.json,
             Self::Host(args) => args.json,
             Self::Config(args) => args.wants_json(),
         }
@@ -187,6 +191,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Disable(args) => toggle::run(args, false, &mut screen),
         Verb::Selftest(args) => selftest::run(args, &mut screen),
         Verb::Explain(args) => explain::run(args, &mut screen),
+        Verb::Fix(args) => fix::run(args, &mut screen),
         Verb::Host(args) => host::run(args, &mut screen),
         Verb::Config(args) => config::run(args, &mut screen),
     };

@@ -7,6 +7,8 @@ pub mod config;
 #[cfg(feature = "client")]
 pub mod explain;
 #[cfg(feature = "client")]
+pub mod fix;
+#[cfg(feature = "client")]
 pub mod host;
 pub mod paths;
 #[cfg(feature = "assets")]

@@ -58,6 +58,8 @@ const ROWS: &[(&str, Situation)] = &[
             good(host);
             let ran = run(host, &commands[0], 0);
             assert!(ran.out.contains("pass"), "{ran:?}");
+            let ran = run(host, &commands[1], 0);
+            assert!(ran.out.contains("    threads        works: "), "{ran:?}");
         }),
     ),
     (
@@ -134,6 +136,14 @@ const ROWS: &[(&str, Situation)] = &[
             for label in ["Page size: ", "QEMU: ", "CPU: "] {
                 assert!(ran.out.contains(label), "{label}: {ran:?}");
             }
+        }),
+    ),
+    (
+        "Raspberry Pi 5",
+        Kernel(|host, commands| {
+            good(host);
+            assert!(!run(host, &commands[0], 0).out.contains("[pages-fragment]"));
+            assert!(run(host, &commands[1], 0).out.contains("4 KiB"));
         }),
     ),
     (
