@@ -220,6 +220,62 @@ fn running_containers_under_emulation_are_listed() {
 }
 
 #[test]
+fn what_programs_rely_on_is_looked_at_in_containers() {
+    let host = host!("/usr/sbin/dockerd", "/usr/bin/podman", "/usr/sbin/runc");
+    host.start_docker();
+    host.register(&rule());
+    let report = host.selftest(&["--runtime", "all", "--depth", "full"]);
+    for engine in BOTH {
+        let parts = report.result(engine)["parts"].as_array().expect("parts");
+        let found = |name: &str| {
+            let part = parts.iter().find(|part| part["part"] == name);
+            part.and_then(|part| part["found"].as_str()).unwrap_or("missing").to_owned()
+        };
+        // Unlike in the builtin container there is a /proc.
+        for part in ["exec.path", "exec.relative", "exec.script", "exec.limits", "threads.run", "address-space"] {
+            assert_eq!(found(part), "works", "{engine}: {part}: {report:#?}");
+        }
+        assert_ne!(found("exec.self"), "unknown", "{report:#?}");
+    }
+}
+
+#[test]
+fn containers_that_have_ended_are_explained() {
+    let host = host!("/usr/sbin/dockerd", "/usr/bin/podman", "/usr/sbin/runc");
+    host.start_docker();
+    let explain = || {
+        let ran = host.run(env!("CARGO_BIN_EXE_qemu-persist"), &["explain", "--last", "--json"]);
+        let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}"));
+        (ran.code, json["containers"].as_array().expect("containers").clone())
+    };
+    assert_eq!(explain(), (0, vec![]));
+    for engine in BOTH {
+        host.load(engine, &image("localhost/foreign:1", FOREIGN.0, FOREIGN.0));
+        host.load(engine, &image("localhost/native:1", NATIVE, NATIVE));
+        let run = format!("{engine} run --network none --platform linux");
+        host.sh(&format!(
+            "{run}/{0} --name {engine}-foreign localhost/foreign:1 x </dev/null 2>/dev/null || true
+             {run}/{NATIVE} --name {engine}-good localhost/native:1 x </dev/null >/dev/null
+             {run}/{NATIVE} --detach --interactive --name {engine}-killed localhost/native:1 x </dev/null >/dev/null
+             {engine} kill {engine}-killed >/dev/null; {engine} wait {engine}-killed >/dev/null",
+            FOREIGN.0
+        ));
+    }
+    let (code, containers) = explain();
+    assert_eq!(code, 1, "of those that were killed nothing is known: {containers:#?}");
+    let mut told: Vec<_> = containers
+        .iter()
+        .map(|container| format!("{} {}", container["name"].as_str().unwrap_or(""), container["causes"][0]["id"]))
+        .collect();
+    told.sort();
+    let expected =
+        ["docker-foreign \"no-handler\"", "docker-killed null", "podman-foreign \"no-handler\"", "podman-killed null"];
+    assert_eq!(told, expected, "{containers:#?}");
+    let text = host.run(env!("CARGO_BIN_EXE_qemu-persist"), &["explain", "--last"]).out;
+    assert!(text.contains("docker: docker-foreign (localhost/foreign:1) ended with "), "{text}");
+}
+
+#[test]
 fn debians_own_foreign_busybox_runs_when_apply_has_been_run() {
     let arch = Platform::named(FOREIGN.0).expect("a platform").debian;
     let folder = format!("{}/tests/cache/busybox/{arch}/bin", env!("CARGO_MANIFEST_DIR"));

@@ -256,6 +256,8 @@ fn what_explain_writes_is_described() {
     for text in ["exec format error, exited with code 139", "hello"] {
         schema.check_text(&run(&["explain", text, "--json"], None));
     }
+    let written = schema.check_text(&sandbox!().qemu_persist(&["explain", "--last", "--json"]).out);
+    assert_eq!(written["containers"], serde_json::json!([]));
 }
 
 #[test]

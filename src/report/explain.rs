@@ -6,7 +6,9 @@ use std::io;
 use serde::Serialize;
 
 use super::{Screen, Tone, escape};
-use crate::causes::{Chance, Fit, Host};
+use crate::causes::{self, Chance, Fit, Host};
+use crate::finding::Finding;
+use crate::selftest::ended::{Ended, EndedContainer};
 
 /// How far the text of a cause stands to the right.
 const INDENT: usize = 10;
@@ -18,6 +20,23 @@ pub struct Report {
     /// The version of this form: 1.
     pub schema: u32,
     /// The causes that fit, the likeliest first; empty where the text is not recognised.
+    pub causes: Vec<Told>,
+    /// With `--last`: the containers that have ended so, the last one first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub containers: Option<Vec<Container>>,
+    /// With `--last`: what of the containers could not be found out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+}
+
+/// A container that has ended, and what that means.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
+pub struct Container {
+    /// The container.
+    #[serde(flatten)]
+    pub container: EndedContainer,
+    /// The causes that fit, the likeliest first; empty where nothing is recognised.
     pub causes: Vec<Told>,
 }
 
@@ -42,6 +61,25 @@ pub struct Told {
 impl Report {
     /// What `fits` say of `host`.
     pub fn new(fits: Vec<Fit>, host: &Host<'_>) -> Self {
+        Self { schema: 1, causes: Self::tell(fits, host), containers: None, findings: Vec::new() }
+    }
+
+    /// What `ended` containers say of `host`.
+    pub fn of_containers(ended: Ended, host: &Host<'_>) -> Self {
+        let explain = |container: EndedContainer| Container {
+            causes: Self::tell(causes::explain(&container.log, host), host),
+            container,
+        };
+        let containers = ended.containers.into_iter().map(explain).collect();
+        Self { schema: 1, causes: Vec::new(), containers: Some(containers), findings: ended.findings }
+    }
+
+    /// Whether there is no container of which nothing is recognised.
+    pub fn knows_all(&self) -> bool {
+        self.containers.iter().flatten().all(|container| !container.causes.is_empty())
+    }
+
+    fn tell(fits: Vec<Fit>, host: &Host<'_>) -> Vec<Told> {
         let tell = |fit: Fit| Told {
             id: fit.cause.id,
             chance: fit.weight.chance,
@@ -50,7 +88,7 @@ impl Report {
             because: fit.weight.because,
             advice: (fit.cause.cure)(host),
         };
-        Self { schema: 1, causes: fits.into_iter().map(tell).collect() }
+        fits.into_iter().map(tell).collect()
     }
 }
 
@@ -62,6 +100,9 @@ pub fn show(report: &Report, json: bool, screen: &mut Screen) -> io::Result<()> 
     if json {
         return screen.json(report);
     }
+    if let Some(containers) = &report.containers {
+        return show_containers(containers, &report.findings, screen);
+    }
     if report.causes.is_empty() {
         screen.paragraph(
             "",
@@ -70,7 +111,34 @@ pub fn show(report: &Report, json: bool, screen: &mut Screen) -> io::Result<()> 
              selftest` shows.",
         )?;
     }
-    for (number, told) in report.causes.iter().enumerate() {
+    show_causes(&report.causes, screen)?;
+    screen.flush()
+}
+
+fn show_containers(containers: &[Container], findings: &[Finding], screen: &mut Screen) -> io::Result<()> {
+    if containers.is_empty() {
+        screen.paragraph("", 0, "No container has ended as foreign ones do that do not run here.")?;
+    }
+    for (number, Container { container, causes }) in containers.iter().enumerate() {
+        if number > 0 {
+            screen.line("")?;
+        }
+        let EndedContainer { engine, name, image, exit_code, finished, .. } = container;
+        let head = format!("{engine}: {name} ({image}) ended with {exit_code}, {finished}");
+        screen.paragraph("", 0, &escape(&head))?;
+        if causes.is_empty() {
+            screen.paragraph("", 0, "Nothing in what it wrote is known.")?;
+        }
+        show_causes(causes, screen)?;
+    }
+    for finding in findings {
+        super::finding(finding, screen)?;
+    }
+    screen.flush()
+}
+
+fn show_causes(causes: &[Told], screen: &mut Screen) -> io::Result<()> {
+    for (number, told) in causes.iter().enumerate() {
         if number > 0 {
             screen.line("")?;
         }
@@ -89,5 +157,5 @@ pub fn show(report: &Report, json: bool, screen: &mut Screen) -> io::Result<()> 
         row("here", &told.because)?;
         row("do", &told.advice)?;
     }
-    screen.flush()
+    Ok(())
 }

@@ -6,8 +6,10 @@
 //! file, is a failure; what was not seen is no proof.
 
 pub mod builtin;
+mod container;
 mod control;
 pub mod depth;
+pub mod ended;
 pub mod engine;
 pub mod expect;
 pub mod image;

@@ -10,10 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::container::{self, Container, ask};
 use super::engine::Engine;
-use super::saying::{error_line, one_line};
 use super::sight::{self, Exe};
 use super::user_image::{Inspected, read_inspection};
 use crate::finding::{Finding, Severity};
@@ -52,39 +52,6 @@ pub struct Running {
     pub findings: Vec<Finding>,
 }
 
-/// What an engine says of a container; the three say it alike.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Container {
-    id: String,
-    #[serde(default)]
-    name: String,
-    /// The image's id, with nerdctl its name.
-    #[serde(default)]
-    image: String,
-    /// The image's name, as Podman has it.
-    #[serde(default)]
-    image_name: String,
-    #[serde(default)]
-    config: ContainerConfig,
-    state: State,
-    #[serde(default)]
-    args: Vec<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ContainerConfig {
-    #[serde(default)]
-    image: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct State {
-    pid: u32,
-}
-
 /// The containers that run under emulation on a host that runs `native` by itself. Every question
 /// to an engine may take `limit`.
 ///
@@ -116,15 +83,11 @@ async fn of_engine(
     limit: Duration,
 ) -> Result<Vec<EmulatedContainer>, String> {
     engine.version(limit).await.map_err(|down| down.reason)?;
-    let ids = ask(engine, &["ps", "--no-trunc", "--format", "{{.ID}}"], limit).await?;
-    let ids = String::from_utf8_lossy(&ids).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let mut images = BTreeMap::new();
     let mut emulated = Vec::new();
-    for id in &ids {
+    for id in container::ids(engine, &[], limit).await? {
         // One that has ended meanwhile is none of those that run.
-        let Ok(json) = ask(engine, &["container", "inspect", id], limit).await else { continue };
-        let mut inspected: Vec<Container> = serde_json::from_slice(&json).map_err(|e| e.to_string())?;
-        let Some(container) = inspected.pop() else { continue };
+        let Some(container) = container::inspect(engine, &id, limit).await? else { continue };
         if !images.contains_key(&container.image) {
             let platform = match ask(engine, &["image", "inspect", &container.image], limit).await {
                 Ok(json) => read_inspection(&json).ok().as_ref().map(Inspected::platform),
@@ -138,27 +101,17 @@ async fn of_engine(
             continue;
         }
         let outside = shown.into_iter().flatten().find(runs_for_others);
-        let image = [container.config.image, container.image_name, container.image];
         emulated.push(EmulatedContainer {
             engine: engine.kind.program(),
-            id: container.id,
-            name: container.name.trim_start_matches('/').to_owned(),
-            image: image.into_iter().find(|name| !name.is_empty()).unwrap_or_default(),
+            name: container.shown_name().to_owned(),
+            image: container.shown_image().to_owned(),
             platform,
             interpreter: outside.map(|exe| exe.path),
             pid: container.state.pid,
+            id: container.id,
         });
     }
     Ok(emulated)
-}
-
-async fn ask(engine: &Engine, arguments: &[&str], limit: Duration) -> Result<Vec<u8>, String> {
-    match engine.ask(arguments, limit).await {
-        Ok(output) if output.succeeded() => Ok(output.stdout),
-        Ok(output) if output.stderr.is_empty() => Err(one_line(output.complaint().as_bytes())),
-        Ok(output) => Err(error_line(&output.stderr)),
-        Err(e) => Err(e.to_string()),
-    }
 }
 
 /// Whether `exe` runs programs other than itself: it is none of the container's own files, or a
@@ -236,17 +189,5 @@ mod tests {
         for (platform, seen, emulated) in rows {
             assert_eq!(is_emulated(platform, &native, seen.as_deref()), emulated, "{platform:?} {seen:?}");
         }
-    }
-
-    #[test]
-    fn what_engines_say_of_a_container_is_read() {
-        let docker = br#"[{"Id":"ab","Name":"/web","Image":"sha256:12","Config":{"Image":"web:1"},
-            "State":{"Pid":7,"Running":true},"Path":"/bin/web","Args":["-x"]}]"#;
-        let container: Vec<Container> = serde_json::from_slice(docker).unwrap();
-        assert_eq!((container[0].state.pid, container[0].config.image.as_str()), (7, "web:1"));
-        let podman = br#"[{"Id":"ab","Name":"web","Image":"12","ImageName":"localhost/web:1",
-            "State":{"Pid":7},"Config":{"Env":[]}}]"#;
-        let container: Vec<Container> = serde_json::from_slice(podman).unwrap();
-        assert_eq!((container[0].image_name.as_str(), container[0].args.len()), ("localhost/web:1", 0));
     }
 }
