@@ -62,9 +62,10 @@ pub static PARTS: &[Part] = &[
     part("syscalls.pidfd_open", Note, "pidfd_open goes wrong", look_at_qemu),
     part(
         "address-space",
-        Warning,
-        "programs get memory at addresses that they cannot use: those in Go end with \"lfstack.push: invalid packing\"",
-        look_at_qemu,
+        Note,
+        "programs get memory at addresses that some cannot use: those in Go from before 1.25.4 may end with \
+         \"lfstack.push: invalid packing\"",
+        |_| "Use images that were built with Go 1.25.4 or newer.".to_owned(),
     ),
 ];
 

@@ -209,7 +209,8 @@ impl System {
                 if id.starts_with("pages.") {
                     assert_eq!(*found, if good { "works" } else { "broken" }, "{said:#}");
                 } else {
-                    assert_ne!(*found, "broken", "{said:#}");
+                    // Debian's kernel has addresses of 48 bits and more.
+                    assert!(*found != "broken" || id == "address-space", "{said:#}");
                 }
             }
         }
