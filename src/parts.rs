@@ -27,6 +27,9 @@ const fn part(id: &'static str, severity: Severity, meaning: &'static str, cure:
 /// The part that decides whether common programs start at all (tonistiigi/binfmt issue 307).
 pub const FRAGMENT: &str = "pages.fragment";
 
+/// The part that is looked at in a container of its own: one that may gain rights.
+pub const SETUID: &str = "setuid";
+
 /// All of them, in the order in which they are run.
 pub static PARTS: &[Part] = &[
     part(
@@ -47,6 +50,12 @@ pub static PARTS: &[Part] = &[
     part("exec.script", Warning, "scripts do not start", look_at_handler),
     part("exec.self", Warning, "programs that start themselves again by /proc/self/exe fail", look_at_handler),
     part("exec.limits", Warning, "programs do not start with long arguments", look_at_handler),
+    part(
+        SETUID,
+        Warning,
+        "setuid programs gain their owner's rights, and QEMU with them, which is not what the configuration says",
+        |_| "Run `sudo qemu-persist apply`, which registers the handler without the flag C.".to_owned(),
+    ),
     part("threads.fork", Warning, "programs cannot divide themselves", look_at_qemu),
     part("threads.signal", Warning, "programs that handle signals on a stack of their own fail", look_at_qemu),
     part("threads.run", Warning, "programs with threads fail", look_at_qemu),
@@ -136,6 +145,6 @@ mod tests {
                 groups.push(part.group());
             }
         }
-        assert_eq!(groups, ["pages", "isa", "exec", "threads", "syscalls", "address-space"]);
+        assert_eq!(groups, ["pages", "isa", "exec", "setuid", "threads", "syscalls", "address-space"]);
     }
 }

@@ -7,8 +7,7 @@ mod engines;
 
 use engines::{FOREIGN, Host, MACHINE, NATIVE, TABLE, rule, wait_until};
 use qemu_persist::platform::Platform;
-use qemu_persist::selftest::image::PROBE;
-use qemu_persist::selftest::image::archive;
+use qemu_persist::selftest::image::{PROBE, Program, archive};
 use qemu_persist::selftest::probes::identity;
 
 const BOTH: [&str; 2] = ["docker", "podman"];
@@ -16,7 +15,7 @@ const BOTH: [&str; 2] = ["docker", "podman"];
 /// An image labelled for `platform` whose only program is one of `program`.
 fn image(name: &str, platform: &str, program: &str) -> Vec<u8> {
     let [platform, program] = [platform, program].map(|name| Platform::named(name).expect("a platform"));
-    archive(platform, name, &[(PROBE, identity(program))]).expect("an archive")
+    archive(platform, name, &[Program::new(PROBE, identity(program))]).expect("an archive")
 }
 
 fn remembered(host: &Host) -> serde_json::Value {
@@ -236,7 +235,17 @@ fn what_programs_rely_on_is_looked_at_in_containers() {
             assert_eq!(found(part), "works", "{engine}: {part}: {report:#?}");
         }
         assert_ne!(found("exec.self"), "unknown", "{report:#?}");
+        let setuid = parts.iter().find(|part| part["part"] == "setuid").expect("a part");
+        assert_eq!((&setuid["found"], &setuid["detail"]), (&"works".into(), &"not gained".into()), "{report:#?}");
     }
+    // A handler that gives rights, which the configuration does not ask for.
+    host.sh(&format!("echo -1 >{TABLE}/qemu-{MACHINE}"));
+    host.register(&format!("{}C", rule()));
+    let report = host.selftest(&["--runtime", "docker", "--depth", "full"]);
+    let parts = report.result("docker")["parts"].as_array().expect("parts");
+    let setuid = parts.iter().find(|part| part["part"] == "setuid").expect("a part");
+    assert_eq!((&setuid["found"], &setuid["detail"]), (&"broken".into(), &"gained".into()), "{report:#?}");
+    assert_eq!((report.code, report.verdict("docker")), (1, "limited"), "{report:#?}");
 }
 
 #[test]

@@ -35,10 +35,11 @@ finish() {
     printf '%s\n' "$product" >&"$out"
 }
 
-# unpack SUITE ARCHITECTURE FOLDER PACKAGE,…: downloads the packages with all that they need, and unpacks them into FOLDER.
-# The mirror is the machine's own, for whatever suite.
+# unpack SUITE ARCHITECTURE FOLDER PACKAGE,…|PATTERN…: downloads the packages with all that they need, and unpacks them into
+# FOLDER. The mirror is the machine's own, for whatever suite.
 unpack() {
-    local suite=$1 arch=$2 folders='bin sbin lib'
+    local suite=$1 arch=$2 folder=$3 folders='bin sbin lib'
+    shift 3
     # shellcheck disable=SC2016 # for apt
     apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' | sort -u |
         while read -r label uri; do
@@ -49,19 +50,19 @@ unpack() {
         done >"$work/sources.list"
     [[ -s $work/sources.list ]] || fail 69 "apt knows no mirror of Debian" "look into /etc/apt"
     [[ $arch != amd64 ]] || folders+=' lib64'
-    mmdebstrap --quiet --mode=root --variant=extract --architectures="$arch" --include="$4" \
+    mmdebstrap --quiet --mode=root --variant=extract --architectures="$arch" "${@/#/--include=}" \
         --setup-hook="for folder in $folders; do mkdir -p \"\$1/usr/\$folder\"; ln -s \"usr/\$folder\" \"\$1/\$folder\"; done" \
         --aptopt='APT::Install-Recommends "false"' --skip=download/empty,cleanup/apt,cleanup/mmdebstrap \
-        "$suite" "$3" - <"$work/sources.list"
+        "$suite" "$folder" - <"$work/sources.list"
 }
 
 # extract SUITE ARCHITECTURE PACKAGE…: what a system is made of, and the packages, unpacked into $root.
 extract() {
     local suite=$1 arch=$2 include
-    include='?essential',$(IFS=, && echo "${*:3}")
+    include=$(IFS=, && echo "${*:3}")
     # bookworm would install Perl to make its symbolic links of /bin and the like, which Debian's installer makes first.
     [[ $suite != bookworm ]] || include+=,usr-is-merged
-    unpack "$suite" "$arch" "$root" "$include"
+    unpack "$suite" "$arch" "$root" '?essential' "$include"
     printf 'Dir "%s";\nAPT::Architecture "%s";\nAPT::Architectures { "%s"; };\nAPT::Sandbox::User "root";\n' \
         "$root" "$arch" "$arch" >"$work/apt.conf"
     printf 'path-exclude=%s\n' '*/udev/hwdb.d/*' '/usr/share/man/*' '/usr/share/doc/*' '/usr/share/locale/*' >"$work/dpkg.cfg"

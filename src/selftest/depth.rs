@@ -12,7 +12,7 @@ use super::image::DEPTH_PROBE;
 use super::probes::status::CANNOT_BECOME;
 use crate::finding::Severity::{self, Note};
 use crate::host::command::{Ending, Output};
-use crate::parts::{PARTS, Part};
+use crate::parts::{PARTS, Part, SETUID};
 use crate::platform::Platform;
 use crate::record::BrokenPart;
 use crate::snapshot::Snapshot;
@@ -32,7 +32,7 @@ impl Depth {
     pub fn groups(self) -> &'static [&'static str] {
         match self {
             Self::Quick => &["pages"],
-            Self::Full => &["pages", "isa", "exec", "threads", "syscalls", "address-space"],
+            Self::Full => &["pages", "isa", "exec", "setuid", "threads", "syscalls", "address-space"],
         }
     }
 
@@ -80,6 +80,25 @@ impl Asked {
             arguments.extend(depth.groups().iter().map(|&group| group.to_owned()));
         }
         arguments
+    }
+
+    /// As [`Asked::arguments`], for what is looked at in a container that may gain rights; empty where it is not asked for.
+    pub fn arguments_for_rights(&self, nonce: &str) -> Vec<String> {
+        let mut arguments = self.arguments(nonce);
+        if self.depth != Some(Depth::Full) || arguments.is_empty() {
+            return Vec::new();
+        }
+        arguments.truncate(2);
+        arguments.push(SETUID.to_owned());
+        arguments
+    }
+
+    /// Puts what `output`, that of such a container, says in the place of what `parts` say of it.
+    pub fn read_rights(&self, parts: &mut [PartResult], output: &[u8], nonce: &str) {
+        let newer = self.read(self.split(output).1, nonce).into_iter().find(|part| part.part == SETUID);
+        if let (Some(known), Some(newer)) = (parts.iter_mut().find(|part| part.part == SETUID), newer) {
+            *known = newer;
+        }
     }
 
     /// The probe's answer, and what it wrote as another program.
@@ -144,6 +163,11 @@ impl PartResult {
 
     /// Adds what its being broken means on the host that `snapshot` is of.
     pub fn judge(&mut self, snapshot: &Snapshot) {
+        if self.part == SETUID && self.found == Found::Works {
+            // What the handler is not to give is a defect, and what it is to give as well.
+            let wanted = if snapshot.config.credentials { "gained" } else { "not gained" };
+            self.found = if self.detail == wanted { Found::Works } else { Found::Broken };
+        }
         if self.found == Found::Broken {
             let part = self.about();
             (self.severity, self.advice) = (part.severity(&snapshot.config), part.cure(&snapshot.facts));

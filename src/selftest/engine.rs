@@ -22,6 +22,9 @@ use crate::record::boot_seconds;
 /// How long an engine may take for a question or for removing something.
 pub const SHORT: Duration = Duration::from_secs(20);
 
+/// The user and group of those who own nothing, in a container that may gain rights.
+const NOBODY: &str = "65534:65534";
+
 /// An engine whose program is here.
 #[derive(Clone, Debug)]
 pub struct Engine {
@@ -114,17 +117,8 @@ impl Engine {
             let advice = "See whether the engine has room for images and can load one.";
             return Ok(Judged { observation: None, judgement: Judgement::new(Verdict::Unknown, reason, advice) });
         }
-        let (name, label) = (token.container(), format!("{LABEL}=1"));
-        #[rustfmt::skip]
-        let mut run = words(&[
-            "run", "--rm", "--interactive", "--network", "none", "--pull", "never", "--platform", &platform,
-            "--name", &name, "--label", &label, "--read-only", "--cap-drop", "ALL",
-            "--security-opt", "no-new-privileges",
-        ]);
-        if self.kind != Kind::Nerdctl {
-            run.extend(words(&["--log-driver", "none"]));
-        }
-        run.extend([token.image(), token.nonce.clone()]);
+        let name = token.container();
+        let mut run = self.run_command(&platform, token, &["--security-opt", "no-new-privileges"]);
         run.extend(asked.arguments(&token.nonce));
         let mut talk = Talk::start(&self.program, &run)?;
         let mut sighting = Sighting::NotSeen(Unseen::TooSoon);
@@ -137,9 +131,32 @@ impl Engine {
         let ended = timeout(limit, conversation).await;
         let output = talk.conclude(ended.ok()).await?;
         let said = error_line(&output.stderr);
-        let observation = Observation::of_probe(sighting, &output, &token.nonce, said, &asked);
+        let mut observation = Observation::of_probe(sighting, &output, &token.nonce, said, &asked);
+        let rights = asked.arguments_for_rights(&token.nonce);
+        if !rights.is_empty() && observation.machine.is_some() {
+            let mut run = self.run_command(&platform, token, &["--user", NOBODY]);
+            run.extend(rights);
+            let output = command::run(&self.program, &run, limit).await?;
+            asked.read_rights(&mut observation.parts, &output.stdout, &token.nonce);
+        }
         let judgement = judge(expectation, &observation);
         Ok(Judged { observation: Some(observation), judgement })
+    }
+
+    /// The arguments that run the private image of `token`, up to what the probe is given behind its nonce.
+    fn run_command(&self, platform: &str, token: &Token, options: &[&str]) -> Vec<String> {
+        let (name, label) = (token.container(), format!("{LABEL}=1"));
+        #[rustfmt::skip]
+        let mut run = words(&[
+            "run", "--rm", "--interactive", "--network", "none", "--pull", "never", "--platform", platform,
+            "--name", &name, "--label", &label, "--read-only", "--cap-drop", "ALL",
+        ]);
+        run.extend(words(options));
+        if self.kind != Kind::Nerdctl {
+            run.extend(words(&["--log-driver", "none"]));
+        }
+        run.extend([token.image(), token.nonce.clone()]);
+        run
     }
 
     /// Looks at the process of the running container `name`.

@@ -19,16 +19,32 @@ pub const PROBE: &str = "/qemu-persist-probe";
 /// Where the one is that looks at what programs rely on.
 pub const DEPTH_PROBE: &str = "/qemu-persist-depth";
 
-/// A file of the container: where it is, and what is in it. All of them can be executed.
-pub type Program = (&'static str, &'static [u8]);
+/// A file of the container. All of them can be executed.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// Where it is.
+    pub path: &'static str,
+    /// What is in it.
+    pub content: &'static [u8],
+    /// Its mode; the owner is root.
+    pub mode: u32,
+}
+
+impl Program {
+    /// One that anybody may run.
+    pub const fn new(path: &'static str, content: &'static [u8]) -> Self {
+        Self { path, content, mode: 0o555 }
+    }
+}
 
 /// The programs of a container of `platform`.
 pub fn programs(platform: &Platform) -> Vec<Program> {
-    let mut programs: Vec<Program> = vec![(PROBE, probes::identity(platform))];
+    let mut programs: Vec<Program> = vec![Program::new(PROBE, probes::identity(platform))];
     if let Some(depth) = probes::depth(platform) {
-        programs.push((DEPTH_PROBE, depth));
-        // `SCRIPT` and `CHILD` in probes/exec.h.
-        programs.push(("/qemu-persist-depth.script", b"#!/qemu-persist-depth =child\n"));
+        programs.push(Program::new(DEPTH_PROBE, depth));
+        // `SCRIPT`, `CHILD` and `SETUID` in probes/exec.h.
+        programs.push(Program::new("/qemu-persist-depth.script", b"#!/qemu-persist-depth =child\n"));
+        programs.push(Program { path: "/qemu-persist-depth.setuid", content: depth, mode: 0o4555 });
     }
     programs
 }
@@ -64,10 +80,10 @@ fn append(archive: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, content: &
 /// Those of writing a tar archive to memory.
 pub fn archive(platform: &Platform, name: &str, programs: &[Program]) -> io::Result<Vec<u8>> {
     let mut layer = tar::Builder::new(Vec::new());
-    for (path, content) in programs {
-        append(&mut layer, path.trim_start_matches('/'), 0o555, content)?;
+    for Program { path, content, mode } in programs {
+        append(&mut layer, path.trim_start_matches('/'), *mode, content)?;
     }
-    let entry = programs.first().map_or(PROBE, |(path, _)| path);
+    let entry = programs.first().map_or(PROBE, |program| program.path);
     let layer = layer.into_inner()?;
     let layer_digest = digest(&layer);
     let created = "1970-01-01T00:00:00Z";
@@ -107,7 +123,7 @@ mod tests {
     #[test]
     fn names_digests_and_platform_agree() {
         let platform = Platform::named("arm").unwrap();
-        let image = archive(platform, "localhost/x:y", &[(PROBE, b"probe")]).unwrap();
+        let image = archive(platform, "localhost/x:y", &[Program::new(PROBE, b"probe")]).unwrap();
         let mut files = BTreeMap::new();
         for entry in tar::Archive::new(&image[..]).entries().unwrap() {
             let mut entry = entry.unwrap();

@@ -3,7 +3,7 @@
 
 use qemu_persist::platform::Platform;
 use qemu_persist::selftest::{
-    image::{PROBE, archive},
+    image::{PROBE, Program, archive},
     probes::identity,
 };
 
@@ -37,7 +37,7 @@ fn engine(host: &Host, command: &str) -> engines::Ran {
 fn load(host: &Host, platform: &str) {
     host.register(&engines::rule());
     let own = Platform::named(platform).unwrap();
-    host.load("podman", &archive(own, "localhost/mine:1", &[(PROBE, identity(own))]).unwrap());
+    host.load("podman", &archive(own, "localhost/mine:1", &[Program::new(PROBE, identity(own))]).unwrap());
 }
 
 /// The rows of the table, by the beginning of what is seen or wanted.

@@ -138,7 +138,7 @@ fn make_root(programs: &[Program]) -> Result<(), Obstacle> {
     let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("tmpfs"), place, Some("tmpfs"), safe, Some("size=16m,mode=0755")).step("a tmpfs")?;
     chdir(place).step("the new root")?;
-    for (path, content) in programs {
+    for Program { path, content, .. } in programs {
         let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o555).open(path.trim_start_matches('/'));
         // Closed before it is started, else that fails with ETXTBSY.
         file.and_then(|mut file| file.write_all(content)).step("the probe's file")?;

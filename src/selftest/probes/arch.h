@@ -45,7 +45,7 @@ static inline long system_call(long number, long a, long b, long c, long d)
 enum {
     SYS_close = 3, SYS_mmap = 9, SYS_mprotect = 10, SYS_munmap = 11, SYS_getpid = 39, SYS_fork = 57, SYS_wait4 = 61,
     SYS_kill = 62, SYS_ftruncate = 77, SYS_chdir = 80, SYS_sigaltstack = 131, SYS_arch_prctl = 158, SYS_futex = 202,
-    SYS_clone = 56, SYS_getrandom = 318, SYS_memfd_create = 319, SYS_statx = 332, SYS_rseq = 334,
+    SYS_clone = 56, SYS_getuid = 102, SYS_geteuid = 107, SYS_prctl = 157, SYS_getrandom = 318, SYS_memfd_create = 319, SYS_statx = 332, SYS_rseq = 334,
 };
 
 static inline long system_call_6(long number, long a, long b, long c, long d, long e, long f)
@@ -128,7 +128,7 @@ static inline long system_call(long number, long a, long b, long c, long d)
 #define HAS_DEPTH 1
 enum {
     SYS_fork = 2, SYS_close = 6, SYS_chdir = 12, SYS_getpid = 20, SYS_kill = 37, SYS_clone = 120, SYS_sigaltstack = 186,
-    SYS_futex = 240, SYS_set_thread_area = 243, SYS_mmap = 90, SYS_munmap = 91, SYS_ftruncate = 93,
+    SYS_prctl = 172, SYS_getuid = 199, SYS_geteuid = 201, SYS_futex = 240, SYS_set_thread_area = 243, SYS_mmap = 90, SYS_munmap = 91, SYS_ftruncate = 93,
     SYS_wait4 = 114, SYS_mprotect = 125, SYS_getrandom = 355, SYS_memfd_create = 356, SYS_statx = 383, SYS_rseq = 386,
 };
 
@@ -217,7 +217,8 @@ static inline long system_call(long number, long a, long b, long c, long d)
 
 #define HAS_DEPTH 1
 enum {
-    SYS_ftruncate = 46, SYS_chdir = 49, SYS_futex = 98, SYS_kill = 129, SYS_sigaltstack = 132, SYS_close = 57, SYS_getpid = 172, SYS_munmap = 215, SYS_clone = 220, SYS_mmap = 222,
+    SYS_ftruncate = 46, SYS_chdir = 49, SYS_futex = 98, SYS_kill = 129, SYS_sigaltstack = 132, SYS_close = 57,
+    SYS_prctl = 167, SYS_getuid = 174, SYS_geteuid = 175, SYS_getpid = 172, SYS_munmap = 215, SYS_clone = 220, SYS_mmap = 222,
     SYS_mprotect = 226, SYS_wait4 = 260, SYS_getrandom = 278, SYS_memfd_create = 279, SYS_statx = 291, SYS_rseq = 293,
 };
 
@@ -301,7 +302,7 @@ static inline long system_call(long number, long a, long b, long c, long d)
 #define HAS_DEPTH 1
 enum {
     SYS_fork = 2, SYS_close = 6, SYS_chdir = 12, SYS_getpid = 20, SYS_kill = 37, SYS_clone = 120, SYS_sigaltstack = 186,
-    SYS_futex = 240, SYS_munmap = 91, SYS_ftruncate = 93, SYS_wait4 = 114,
+    SYS_prctl = 172, SYS_getuid = 199, SYS_geteuid = 201, SYS_futex = 240, SYS_munmap = 91, SYS_ftruncate = 93, SYS_wait4 = 114,
     SYS_mprotect = 125, SYS_mmap2 = 192, SYS_getrandom = 384, SYS_memfd_create = 385, SYS_statx = 397, SYS_rseq = 398,
 };
 

@@ -52,6 +52,7 @@ static const struct part parts[] = {
     { "exec.script", exec_script },
     { "exec.self", exec_self },
     { "exec.limits", exec_limits },
+    { "setuid", setuid_rights },
     { "threads.fork", threads_fork },
     { "threads.signal", threads_signal },
     { "threads.run", threads_run },

@@ -60,9 +60,9 @@ impl Place {
     }
 }
 
-/// Whether it cannot be told by a machine that has other things to do.
+/// Whether it cannot be told by a machine that has other things to do, or by root.
 fn is_open(part: &str, found: Found) -> bool {
-    part == "threads.order" && found == Found::Unknown
+    ["threads.order", "setuid"].contains(&part) && found == Found::Unknown
 }
 
 fn of_group<'r>(results: &'r Results, group: &str) -> Vec<(&'r str, Found)> {
@@ -91,6 +91,32 @@ fn everything_works_natively() {
             assert!(good, "{oci}: {part} {found:?} {detail}");
         }
     }
+}
+
+#[test]
+fn setuid_programs_gain_rights_natively() {
+    if !cfg!(target_arch = "x86_64") || !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: it needs root on an x86-64 machine");
+        return;
+    }
+    let place = Place::new("amd64", None);
+    std::fs::set_permissions(place.folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = place.folder.path().join("depth.setuid");
+    std::fs::copy(place.probe(), &copy).unwrap();
+    let as_nobody = |gives_none: &[&str]| {
+        let mut command = limited(Path::new("setpriv"));
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).args(gives_none).arg(place.probe());
+        place.ask(command)["setuid"].clone()
+    };
+    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o4755)).unwrap();
+    let (found, detail) = as_nobody(&[]);
+    // A file system that is mounted with nosuid gives none.
+    let flags = nix::sys::statvfs::statvfs(&copy).unwrap().flags();
+    let gained = if flags.contains(nix::sys::statvfs::FsFlags::ST_NOSUID) { "not gained" } else { "gained" };
+    assert_eq!((found, detail.as_str()), (Found::Works, gained));
+    assert_eq!(as_nobody(&["--no-new-privs"]).0, Found::Unknown);
+    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(as_nobody(&[]), (Found::Works, "not gained".to_owned()));
 }
 
 #[test]

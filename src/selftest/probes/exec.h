@@ -32,6 +32,8 @@ static inline __attribute__((noreturn)) void be_child(const struct start *start)
         right = 1;
     } else if (same(mode, "name")) {
         right = arguments[3] && same(arguments[0], arguments[3]);
+    } else if (same(mode, "rights")) {
+        right = system_call(SYS_geteuid, 0, 0, 0, 0) == 0 && system_call(SYS_getuid, 0, 0, 0, 0) != 0;
     } else if (same(mode, "long")) {
         right = arguments[3] && length_of(arguments[3]) == LONG_ARGUMENT && !arguments[4];
         int variables = 0;
@@ -42,7 +44,8 @@ static inline __attribute__((noreturn)) void be_child(const struct start *start)
     leave(right ? AS_TOLD : OTHERWISE);
 }
 
-static void tell_child(const char *part, const char *path, const char *const *arguments, const char *const *environment)
+// Starts a program, and gives the status of wait(2) with which it ended.
+static long run_child(const char *part, const char *path, const char *const *arguments, const char *const *environment)
 {
     long child = make_child();
     if (child == 0) {
@@ -51,9 +54,14 @@ static void tell_child(const char *part, const char *path, const char *const *ar
     }
     if (failed(child)) {
         tell_error(part, UNKNOWN, "fork", child);
-        return;
+        leave(0);
     }
-    long status = await_child(child), code = code_of(status);
+    return await_child(child);
+}
+
+static void tell_child(const char *part, const char *path, const char *const *arguments, const char *const *environment)
+{
+    long status = run_child(part, path, arguments, environment), code = code_of(status);
     struct line line;
     if (code == AS_TOLD) {
         tell(part, WORKS, "");
@@ -144,6 +152,41 @@ static void exec_script(const char *part, const struct start *start)
     arguments[0] = script;
     arguments[1] = environment[0] = 0;
     tell_child(part, script, arguments, environment);
+}
+
+// What is behind the program's own path in that of a copy that is root's and setuid.
+#define SETUID ".setuid"
+
+// Whether a setuid program gains its owner's rights, which is no merit: where the handler has the flag C, QEMU itself
+// runs with them.
+static void setuid_rights(const char *part, const struct start *start)
+{
+    enum { GET_NO_NEW_PRIVILEGES = 39 };
+    char program[256];
+    const char *arguments[4], *environment[1];
+    if (!join(program, sizeof program, start->arguments[0], SETUID)) {
+        tell(part, UNKNOWN, "the path is too long");
+        return;
+    }
+    if (system_call(SYS_getuid, 0, 0, 0, 0) == 0) {
+        tell(part, UNKNOWN, "it is root itself here");
+        return;
+    }
+    if (system_call_5(SYS_prctl, GET_NO_NEW_PRIVILEGES, 0, 0, 0, 0) != 0) {
+        tell(part, UNKNOWN, "no program gains rights in this container");
+        return;
+    }
+    arguments[0] = program;
+    arguments[1] = CHILD;
+    arguments[2] = "rights";
+    arguments[3] = environment[0] = 0;
+    long code = code_of(run_child(part, program, arguments, environment));
+    if (code == AS_TOLD || code == OTHERWISE)
+        tell(part, WORKS, code == AS_TOLD ? "gained" : "not gained");
+    else if (code > NOT_STARTED)
+        tell_error(part, UNKNOWN, "execve", NOT_STARTED - code);
+    else
+        tell(part, UNKNOWN, "it did not say");
 }
 
 // One argument of the greatest length (MAX_ARG_STRLEN), and nearly a megabyte in all. No two variables have the same
