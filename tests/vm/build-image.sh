@@ -131,7 +131,7 @@ cp -a "$work"/image-foreign/layer/bin/. "$root/opt/foreign/"
 
 if [[ $name == trixie-arm64 ]]; then
     say "programs that large pages keep from starting, and an older QEMU"
-    unpack trixie amd64 "$work/programs" openssl,curl
+    unpack bookworm amd64 "$work/programs" openssl,curl
     rm -rf "$work"/programs/{var,usr/share}
     mv "$work/programs" "$root/opt/programs"
     unpack bookworm arm64 "$work/older" qemu-user-static
