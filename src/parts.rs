@@ -35,8 +35,8 @@ pub static PARTS: &[Part] = &[
     part(
         FRAGMENT,
         Warning,
-        "programs do not start that have a library which is laid out for pages of 4 KiB, as some of every system \
-         are (\"failed to map segment from shared object\")",
+        "programs do not start that have one of the libraries whose layout wants pages of 4 KiB (\"failed to map \
+         segment from shared object\")",
         small_pages,
     ),
     part("pages.guard", Note, "pages that a program forbids to itself can be used nevertheless", small_pages),

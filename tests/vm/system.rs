@@ -196,7 +196,8 @@ impl System {
     }
 
     /// The self-test, and `status` after it, say of the pages what Debian's own libraries show. Which of them cannot be
-    /// mapped with large pages depends on their layout, and so changes with every update.
+    /// mapped with large pages depends on their layout: the last page of the data has to lie in a host page behind the
+    /// end of the file, together with pages that are zeroed. So it changes with every update.
     pub fn tells_what_programs_do(&mut self, size: &str) {
         let good = size == "4k";
         let script = "cd /opt/programs
@@ -206,7 +207,8 @@ impl System {
         let failed: Vec<_> = said.lines().filter(|line| line.contains("failed to map segment")).collect();
         eprintln!("              {} libraries cannot be mapped: {:?}", failed.len(), failed.first());
         assert!(said.contains("libcrypto.so.3 (") || !good, "{said}");
-        assert_eq!(failed.is_empty(), good, "{said}{}", self.describe());
+        // Where one cannot be mapped the verdict has to be what is asserted below; there need not be one.
+        assert!(failed.is_empty() || !good, "{said}{}", self.describe());
         let ran = self.machine.run_within("qemu-persist selftest --depth full --json", MINUTE * 5);
         let said: Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}"));
         let mut told = BTreeSet::new();
