@@ -136,7 +136,8 @@ if [[ $name == trixie-arm64 ]]; then
     mv "$work/programs" "$root/opt/programs"
     unpack bookworm arm64 "$work/older" qemu-user-static
     mkdir "$root/opt/older"
-    mv "$work/older/usr/bin/qemu-x86_64-static" "$root/opt/older/"
+    # The name by which it wants the flag P, as Debian's own rule has it.
+    mv "$work/older/usr/bin/qemu-x86_64-static" "$root/opt/older/x86_64-binfmt-P"
     rm -rf "$work/older"
 fi
 

@@ -241,10 +241,12 @@ impl System {
         let drop_in = "/etc/qemu-persist/config.toml.d/50-older.toml";
         self.machine.sh(&format!(
             "mkdir -p /etc/qemu-persist/config.toml.d
-             echo 'interpreters.amd64 = \"/opt/older/qemu-x86_64-static\"' >{drop_in}
+             echo 'interpreters.amd64 = \"/opt/older/x86_64-binfmt-P\"' >{drop_in}
              qemu-persist apply >/dev/null"
         ));
-        assert!(self.machine.sh(&format!("cat {TABLE}/{}", self.handler())).contains("/opt/older/"));
+        // The service sees the change as well.
+        let held = format!("until grep -q /opt/older/ {TABLE}/{}; do sleep 0.2; done", self.handler());
+        self.machine.sh_within(&held, MINUTE);
         self.tells_what_programs_do(size);
         self.machine.sh(&format!("rm {drop_in}; qemu-persist apply >/dev/null"));
     }
