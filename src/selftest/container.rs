@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::engine::Engine;
 use super::saying::{error_line, one_line};
+use crate::finding::{Finding, Severity};
 
 /// A container, as `container inspect` shows it.
 #[derive(Debug, Deserialize)]
@@ -58,6 +59,17 @@ impl Container {
     pub(super) fn shown_image(&self) -> &str {
         let names = [&self.config.image, &self.image_name, &self.image];
         names.into_iter().find(|name| !name.is_empty()).map_or("", String::as_str)
+    }
+}
+
+/// That `engine` does not say which containers it has.
+pub(super) fn unknown(engine: &Engine, why: &str) -> Finding {
+    Finding {
+        id: "containers-unknown",
+        severity: Severity::Note,
+        subject: None,
+        message: format!("{}: its containers are not known: {why}", engine.kind),
+        advice: "Where it should be running, start it, or ask with sudo.".into(),
     }
 }
 

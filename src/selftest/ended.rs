@@ -9,7 +9,7 @@ use super::container;
 use super::engine::Engine;
 use super::saying::one_line;
 use crate::files::text_of;
-use crate::finding::{Finding, Severity};
+use crate::finding::Finding;
 use crate::host::engines::Kind;
 
 /// The exit codes: not started (126, 127), and ended by a signal that a fault brings about, or a filter (159).
@@ -68,13 +68,7 @@ pub fn lately(limit: Duration) -> std::io::Result<Ended> {
         for engine in Kind::ALL.into_iter().filter_map(Engine::find) {
             match of_engine(&engine, limit).await {
                 Ok(containers) => ended.containers.extend(containers),
-                Err(why) => ended.findings.push(Finding {
-                    id: "containers-unknown",
-                    severity: Severity::Note,
-                    subject: None,
-                    message: format!("{}: its containers are not known: {why}", engine.kind),
-                    advice: "Where it should be running, start it, or ask with sudo.".into(),
-                }),
+                Err(why) => ended.findings.push(container::unknown(&engine, &why)),
             }
         }
         ended.containers.sort_by(|one, other| other.finished.cmp(&one.finished));

@@ -16,7 +16,7 @@ use super::container::{self, Container, ask};
 use super::engine::Engine;
 use super::sight::{self, Exe};
 use super::user_image::{Inspected, read_inspection};
-use crate::finding::{Finding, Severity};
+use crate::finding::Finding;
 use crate::host::engines::Kind;
 use crate::platform::{PLATFORMS, Platform};
 use crate::qemu;
@@ -64,13 +64,7 @@ pub fn emulated(native: &[&'static Platform], limit: Duration) -> std::io::Resul
         for engine in Kind::ALL.into_iter().filter_map(Engine::find) {
             match of_engine(&engine, native, limit).await {
                 Ok(containers) => running.containers.extend(containers),
-                Err(why) => running.findings.push(Finding {
-                    id: "containers-unknown",
-                    severity: Severity::Note,
-                    subject: None,
-                    message: format!("{}: its containers are not known: {why}", engine.kind),
-                    advice: "Where it should be running, start it, or ask with sudo.".into(),
-                }),
+                Err(why) => running.findings.push(container::unknown(&engine, &why)),
             }
         }
         running

@@ -75,7 +75,7 @@ pub const CHECKS: &[TargetCheck] = &[
     TargetCheck { id: "proof-expired", title: "the proof is too old to count", run: proof_expired },
     TargetCheck {
         id: "pages-fragment",
-        title: "containers run, but many programs do not start because of the host's large pages",
+        title: "containers run, but some programs do not start because of the host's large pages",
         run: pages_fragment,
     },
     TargetCheck {

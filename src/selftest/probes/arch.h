@@ -24,6 +24,19 @@
 enum { SIGNAL_CHILD = 17 };
 enum { SYS_io_uring_setup = 425, SYS_pidfd_open = 434, SYS_clone3 = 435, SYS_close_range = 436, SYS_openat2 = 437 };
 
+// What a thread's own pointer is made from. Where that is a register, nothing but its value.
+#if defined(__x86_64__) || defined(__aarch64__) || defined(__arm__)
+struct thread_local_area {
+    void *base;
+};
+
+static inline long prepare_local(struct thread_local_area *area, void *base)
+{
+    area->base = base;
+    return 0;
+}
+#endif
+
 #if defined(__x86_64__)
 
 enum { SYS_read = 0, SYS_write = 1, SYS_rt_sigaction = 13, SYS_setitimer = 38, SYS_execve = 59, SYS_uname = 63, SYS_exit_group = 231 };
@@ -61,30 +74,9 @@ static inline long system_call_6(long number, long a, long b, long c, long d, lo
     return result;
 }
 
-static inline long map_memory(long at, long length, long protection, long flags, long file, long offset)
-{
-    return system_call_6(SYS_mmap, at, length, protection, flags, file, offset);
-}
-
-static inline long make_child(void)
-{
-    return system_call(SYS_fork, 0, 0, 0, 0);
-}
-
 // Where a signal's handler returns to: rt_sigreturn(2).
 __asm__(".text\ncome_back:\n movl $15, %eax\n syscall");
 void come_back(void);
-
-// What the thread's own pointer is made from.
-struct thread_local_area {
-    void *base;
-};
-
-static inline long prepare_local(struct thread_local_area *area, void *base)
-{
-    area->base = base;
-    return 0;
-}
 
 // The word that the thread's own pointer leads to.
 static inline unsigned long read_local(void)
@@ -150,11 +142,6 @@ static inline long map_memory(long at, long length, long protection, long flags,
     arguments[4] = file;
     arguments[5] = offset;
     return system_call(SYS_mmap, (long)arguments, 0, 0, 0);
-}
-
-static inline long make_child(void)
-{
-    return system_call(SYS_fork, 0, 0, 0, 0);
 }
 
 // struct user_desc (arch/x86/include/uapi/asm/ldt.h).
@@ -235,24 +222,9 @@ static inline long system_call_6(long number, long a, long b, long c, long d, lo
     return x0;
 }
 
-static inline long map_memory(long at, long length, long protection, long flags, long file, long offset)
-{
-    return system_call_6(SYS_mmap, at, length, protection, flags, file, offset);
-}
-
 static inline long make_child(void)
 {
     return system_call(SYS_clone, SIGNAL_CHILD, 0, 0, 0);
-}
-
-struct thread_local_area {
-    void *base;
-};
-
-static inline long prepare_local(struct thread_local_area *area, void *base)
-{
-    area->base = base;
-    return 0;
 }
 
 static inline unsigned long read_local(void)
@@ -323,21 +295,6 @@ static inline long map_memory(long at, long length, long protection, long flags,
 {
     // In units of 4096 bytes whatever the size of a page.
     return system_call_6(SYS_mmap2, at, length, protection, flags, file, offset / 4096);
-}
-
-static inline long make_child(void)
-{
-    return system_call(SYS_fork, 0, 0, 0, 0);
-}
-
-struct thread_local_area {
-    void *base;
-};
-
-static inline long prepare_local(struct thread_local_area *area, void *base)
-{
-    area->base = base;
-    return 0;
 }
 
 static inline unsigned long read_local(void)
@@ -477,6 +434,20 @@ static inline long system_call(long number, long a, long b, long c, long d)
 
 #else
 #error "no such platform"
+#endif
+
+#if defined(__x86_64__) || defined(__aarch64__)
+static inline long map_memory(long at, long length, long protection, long flags, long file, long offset)
+{
+    return system_call_6(SYS_mmap, at, length, protection, flags, file, offset);
+}
+#endif
+
+#if defined(__x86_64__) || defined(__i386__) || defined(__arm__)
+static inline long make_child(void)
+{
+    return system_call(SYS_fork, 0, 0, 0, 0);
+}
 #endif
 
 #if defined(HAS_DEPTH) && !defined(__i386__)
