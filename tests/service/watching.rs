@@ -66,17 +66,19 @@ fn an_interpreter_that_a_new_handler_brings_is_watched_at_once(host: &Sandbox) {
     wait_for("its own name", PATIENCE, || if host.entries() == [NAME] { Ok(()) } else { Err(daemon.log()) });
     let mut shell = Shell::new(host);
     shell.run(&format!("mkdir /opt/own; cp {QEMU} /opt/own/one; cp {QEMU} /opt/own/two"));
-    // In a directory of its own, and then in one that is watched by now.
-    for own in ["/opt/own/one", "/opt/own/two"] {
+    shell.run(&format!("mkdir /opt/far; cp {QEMU} /opt/far/three; ln -s ../far/three /opt/own/three"));
+    // In a directory of its own, then in one that is watched by now, and where a link there leads to.
+    for (own, file) in [("one", "/opt/own/one"), ("two", "/opt/own/two"), ("three", "/opt/far/three")] {
+        let own = format!("/opt/own/{own}");
         std::thread::sleep(Duration::from_millis(1200));
         shell.run(&format!("echo -1 > {TABLE}/{NAME}"));
-        shell.register(&rule(NAME, own, "F"));
+        shell.register(&rule(NAME, &own, "F"));
         let before = wait_for(&format!("{own}, and nothing else"), PATIENCE, || match &table(host)?[..] {
-            [one] if one.name == NAME && one.text.contains(own) => Ok(one.inode),
+            [one] if one.name == NAME && one.text.contains(&own) => Ok(one.inode),
             other => Err(format!("{other:?}\n{}", daemon.log())),
         });
         std::thread::sleep(Duration::from_millis(1200));
-        shell.run(&format!("cp {QEMU} {own}.new; mv {own}.new {own}"));
+        shell.run(&format!("cp {QEMU} {file}.new; mv {file}.new {file}"));
         wait_for("another handler", PATIENCE, || match &table(host)?[..] {
             [one] if one.name == NAME && one.inode != before => Ok(()),
             other => Err(format!("{other:?}\n{}", daemon.log())),
