@@ -19,8 +19,9 @@ use crate::report::{Screen, selftest as show};
 use crate::selftest::depth::Depth;
 use crate::selftest::engine::Traces;
 use crate::selftest::proof::{self, Boot};
+use crate::selftest::report::Report;
 use crate::selftest::user_image::UserImage;
-use crate::selftest::{self, Recorded, Report, Request};
+use crate::selftest::{self, Recorded, Request};
 use crate::snapshot::Snapshot;
 
 /// What can be given with it.

@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use super::{Screen, Tone, escape};
 use crate::finding::{Finding, Health, exit_code};
+use crate::selftest::Recorded;
 use crate::selftest::depth::{Depth, Found, PartResult};
 use crate::selftest::judge::Verdict;
-use crate::selftest::{PlatformReport, Recorded, Report, RunResult};
+use crate::selftest::report::{PlatformReport, Report, RunResult};
 
 fn word(verdict: Verdict) -> (&'static str, Tone) {
     match verdict {

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use super::engine::{Engine, SHORT, Traces};
 use super::expect::Expectation;
 use super::judge::{Observation, Verdict};
+use super::report::RunResult;
+use super::runtimes::Chosen;
 use super::token::Token;
-use super::{Chosen, Request, RunResult, probes};
+use super::{Request, probes};
 use crate::platform::Platform;
 use crate::snapshot::Snapshot;
 

@@ -16,7 +16,9 @@ pub mod image;
 pub mod judge;
 pub mod probes;
 pub mod proof;
+pub mod report;
 pub mod running;
+mod runtimes;
 pub mod saying;
 pub mod sight;
 pub mod token;
@@ -24,14 +26,14 @@ pub mod user_image;
 
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
 use self::control::Controls;
-use self::depth::{Depth, PartResult};
-use self::engine::{Down, Engine, SHORT, Traces};
+use self::depth::Depth;
+use self::engine::{SHORT, Traces};
 use self::expect::Expectation;
 use self::judge::{Judgement, Observation, Verdict};
-use self::sight::{Exe, Sighting};
+use self::report::{PlatformReport, Report, RunResult};
+use self::runtimes::{Chosen, choose};
+use self::sight::Sighting;
 use self::token::Token;
 use self::user_image::{PULL, UserImage};
 use crate::assess::assess;
@@ -39,8 +41,6 @@ use crate::assess::plan::Wish;
 use crate::causes::{self, Host};
 use crate::config::Runtime;
 use crate::finding::{Finding, Severity};
-use crate::host::engines::Kind;
-use crate::parts;
 use crate::platform::Platform;
 use crate::snapshot::Snapshot;
 
@@ -63,151 +63,6 @@ pub struct Request {
     pub boot_id: String,
 }
 
-/// What one runtime gave for one platform.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
-pub struct RunResult {
-    /// `builtin`, `docker`, `podman` or `nerdctl`.
-    #[cfg_attr(feature = "assets", schemars(schema_with = "crate::report::schema::runtime"))]
-    pub runtime: &'static str,
-    /// The engine's version, where it has one.
-    pub version: Option<String>,
-    /// The verdict.
-    pub verdict: Verdict,
-    /// What `uname` said.
-    pub machine: Option<String>,
-    /// What was seen running the container.
-    pub interpreter: Option<Exe>,
-    /// What was found out beside that; empty where the container did not answer.
-    pub parts: Vec<PartResult>,
-    /// How long it took, in seconds.
-    pub seconds: f64,
-    /// The cause, by its name in the table of `qemu-persist explain`, where it is recognised.
-    pub cause: Option<&'static str>,
-    /// What is wrong; empty for a pass.
-    pub reason: String,
-    /// What to do; empty for a pass.
-    pub advice: String,
-}
-
-/// What was found out about one platform.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
-pub struct PlatformReport {
-    /// The platform.
-    pub platform: &'static Platform,
-    /// What `uname` has to say.
-    pub expected: &'static str,
-    /// The name of the handler that has to run it; none where there is none, or it is not known.
-    pub handler: Option<String>,
-    /// What its containers have to show.
-    #[serde(skip)]
-    pub expectation: Expectation,
-    /// What each runtime gave.
-    pub results: Vec<RunResult>,
-}
-
-/// What was found out.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// Of each platform.
-    pub platforms: Vec<PlatformReport>,
-    /// What is wrong besides.
-    pub findings: Vec<Finding>,
-}
-
-impl Report {
-    /// Everything that was found: of the platforms, and besides.
-    pub fn all_findings(&self) -> Vec<Finding> {
-        self.platforms.iter().flat_map(PlatformReport::findings).chain(self.findings.iter().cloned()).collect()
-    }
-
-    /// The platforms that have another handler in `snapshot` than they were tested with: what was found out says
-    /// nothing of it.
-    pub fn outdated(&self, snapshot: &Snapshot) -> Vec<&'static Platform> {
-        let is_outdated = |report: &&PlatformReport| {
-            let platform = report.platform;
-            Expectation::new(platform, probes::identity(platform), snapshot).handler != report.expectation.handler
-        };
-        self.platforms.iter().filter(is_outdated).map(|report| report.platform).collect()
-    }
-
-    /// Puts what `newer` found out in the place of what is known of the same platforms.
-    pub fn replace(&mut self, newer: Self) {
-        for report in newer.platforms {
-            match self.platforms.iter_mut().find(|known| known.platform == report.platform) {
-                Some(known) => *known = report,
-                None => self.platforms.push(report),
-            }
-        }
-        let new = newer.findings.into_iter().filter(|finding| !self.findings.contains(finding));
-        self.findings.extend(new.collect::<Vec<_>>());
-    }
-}
-
-impl PlatformReport {
-    /// A failure anywhere is critical. Where there is none, one pass is enough, and what could not
-    /// be found out elsewhere is worth a note.
-    fn findings(&self) -> Vec<Finding> {
-        let has = |verdict| self.results.iter().any(|result| result.verdict == verdict);
-        let passed = has(Verdict::Pass) || has(Verdict::Limited);
-        // What is the same with several runtimes is said once.
-        let mut problems: Vec<(&RunResult, Vec<&str>)> = Vec::new();
-        for result in self.results.iter().filter(|result| !result.verdict.works()) {
-            let same = |known: &RunResult| {
-                (known.verdict, &known.reason, &known.advice) == (result.verdict, &result.reason, &result.advice)
-            };
-            match problems.iter_mut().find(|(known, _)| same(known)) {
-                Some((_, runtimes)) => runtimes.push(result.runtime),
-                None => problems.push((result, vec![result.runtime])),
-            }
-        }
-        let finding = |(result, runtimes): (&RunResult, Vec<&str>)| {
-            let (id, severity) = match result.verdict {
-                Verdict::Fail => ("selftest-failed", Severity::Critical),
-                Verdict::Unseen => ("selftest-unseen", if passed { Severity::Note } else { Severity::Warning }),
-                _ => ("selftest-unknown", if passed { Severity::Note } else { Severity::Unknown }),
-            };
-            let message = format!("{}: {}", runtimes.join(", "), result.reason);
-            Finding { id, severity, subject: Some(self.platform.to_string()), message, advice: result.advice.clone() }
-        };
-        problems.into_iter().map(finding).chain(self.broken_parts()).collect()
-    }
-}
-
-impl RunResult {
-    /// Judges what was found out beside the answer, on the host that `snapshot` is of.
-    fn judge_parts(&mut self, snapshot: &Snapshot) {
-        self.parts.iter_mut().for_each(|part| part.judge(snapshot));
-        if self.verdict == Verdict::Pass && self.parts.iter().any(PartResult::is_bad) {
-            self.verdict = Verdict::Limited;
-        }
-    }
-}
-
-impl PlatformReport {
-    /// What is broken although containers run: once for each part, whatever the runtime.
-    fn broken_parts(&self) -> Vec<Finding> {
-        let mut findings: Vec<Finding> = Vec::new();
-        for result in &self.results {
-            for (part, broken) in result.parts.iter().filter_map(|part| Some((part, part.broken()?))) {
-                let about = part.about();
-                let finding = Finding {
-                    id: parts::finding_id(about),
-                    severity: part.severity,
-                    subject: Some(self.platform.to_string()),
-                    message: parts::describe(about, &broken),
-                    advice: part.advice.clone(),
-                };
-                if !findings.contains(&finding) {
-                    findings.push(finding);
-                }
-            }
-        }
-        findings
-    }
-}
-
 /// Whether what ran counts as proof from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
@@ -223,58 +78,6 @@ pub enum Recorded {
     Failed,
 }
 
-/// A runtime that was chosen.
-enum Chosen {
-    Builtin,
-    Engine(Engine, Result<String, Down>),
-    Missing(Kind),
-}
-
-impl Chosen {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Builtin => "builtin",
-            Self::Engine(engine, _) => engine.kind.program(),
-            Self::Missing(kind) => kind.program(),
-        }
-    }
-}
-
-/// Which runtimes `runtime` means here. What `auto` passes over is noted in `findings`.
-async fn choose(runtime: Runtime, limit: Duration, findings: &mut Vec<Finding>) -> Vec<Chosen> {
-    let kinds: &[Kind] = match runtime {
-        Runtime::Builtin => return vec![Chosen::Builtin],
-        Runtime::Docker => &[Kind::Docker],
-        Runtime::Podman => &[Kind::Podman],
-        Runtime::Nerdctl => &[Kind::Nerdctl],
-        Runtime::Auto | Runtime::All => &Kind::ALL,
-    };
-    let named = kinds.len() == 1;
-    let mut chosen = Vec::new();
-    for &kind in kinds {
-        let Some(engine) = Engine::find(kind) else {
-            if named {
-                chosen.push(Chosen::Missing(kind));
-            }
-            continue;
-        };
-        match engine.version(limit).await {
-            Err(down) if runtime == Runtime::Auto => findings.push(Finding {
-                id: "engine-down",
-                severity: Severity::Note,
-                subject: None,
-                message: format!("{} was not tested: {}", kind.program(), down.reason),
-                advice: down.advice,
-            }),
-            version => chosen.push(Chosen::Engine(engine, version)),
-        }
-    }
-    if runtime == Runtime::All || chosen.is_empty() {
-        chosen.insert(0, Chosen::Builtin);
-    }
-    chosen
-}
-
 /// Runs what `request` asks for with the handlers that `snapshot` shows, and tells `progress` what is being
 /// done. What is left with engines while it runs is noted in `traces`, for a caller that is
 /// interrupted.
@@ -288,9 +91,9 @@ pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progre
     for runtime in &chosen {
         if let Chosen::Engine(engine, Ok(_)) = runtime {
             for result in engine.remove_leftovers(&request.boot_id).await {
-                report
-                    .findings
-                    .extend(result.err().map(|reason| leftover(engine.kind.program(), "an earlier run", &reason)));
+                report.findings.extend(
+                    result.err().map(|reason| report::leftover(engine.kind.program(), "an earlier run", &reason)),
+                );
             }
         }
     }
@@ -321,7 +124,7 @@ pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progre
             result.judge_parts(snapshot);
             results.push(result);
             for (engine, image, reason) in traces.clear().await {
-                report.findings.push(leftover(engine, &image, &reason));
+                report.findings.push(report::leftover(engine, &image, &reason));
             }
         }
         // Engines that start nothing at all show nothing of the handler.
@@ -352,16 +155,6 @@ fn needs_engine(chosen: &[Chosen], found: &[Finding]) -> Option<Finding> {
         message: "an image is run by a container engine, and none answers here".to_owned(),
         advice: advice.to_owned(),
     })
-}
-
-fn leftover(engine: &str, what: &str, reason: &str) -> Finding {
-    Finding {
-        id: "selftest-leftover",
-        severity: Severity::Warning,
-        subject: None,
-        message: format!("{engine}: what {what} has left could not be removed: {reason}"),
-        advice: "Run the self-test again, which tries again.".into(),
-    }
 }
 
 /// The platforms to run. Where none was named and an image is to be run that is here, its own.

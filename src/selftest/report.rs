@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a self-test found out, and the findings that follow from it.
+
+use serde::Serialize;
+
+use super::depth::PartResult;
+use super::expect::Expectation;
+use super::judge::Verdict;
+use super::probes;
+use super::sight::Exe;
+use crate::finding::{Finding, Severity};
+use crate::parts;
+use crate::platform::Platform;
+use crate::snapshot::Snapshot;
+
+/// What one runtime gave for one platform.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
+pub struct RunResult {
+    /// `builtin`, `docker`, `podman` or `nerdctl`.
+    #[cfg_attr(feature = "assets", schemars(schema_with = "crate::report::schema::runtime"))]
+    pub runtime: &'static str,
+    /// The engine's version, where it has one.
+    pub version: Option<String>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What `uname` said.
+    pub machine: Option<String>,
+    /// What was seen running the container.
+    pub interpreter: Option<Exe>,
+    /// What was found out beside that; empty where the container did not answer.
+    pub parts: Vec<PartResult>,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// The cause, by its name in the table of `qemu-persist explain`, where it is recognised.
+    pub cause: Option<&'static str>,
+    /// What is wrong; empty for a pass.
+    pub reason: String,
+    /// What to do; empty for a pass.
+    pub advice: String,
+}
+
+/// What was found out about one platform.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
+pub struct PlatformReport {
+    /// The platform.
+    pub platform: &'static Platform,
+    /// What `uname` has to say.
+    pub expected: &'static str,
+    /// The name of the handler that has to run it; none where there is none, or it is not known.
+    pub handler: Option<String>,
+    /// What its containers have to show.
+    #[serde(skip)]
+    pub expectation: Expectation,
+    /// What each runtime gave.
+    pub results: Vec<RunResult>,
+}
+
+/// What was found out.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Of each platform.
+    pub platforms: Vec<PlatformReport>,
+    /// What is wrong besides.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Everything that was found: of the platforms, and besides.
+    pub fn all_findings(&self) -> Vec<Finding> {
+        self.platforms.iter().flat_map(PlatformReport::findings).chain(self.findings.iter().cloned()).collect()
+    }
+
+    /// The platforms that have another handler in `snapshot` than they were tested with: what was found out says
+    /// nothing of it.
+    pub fn outdated(&self, snapshot: &Snapshot) -> Vec<&'static Platform> {
+        let is_outdated = |report: &&PlatformReport| {
+            let platform = report.platform;
+            Expectation::new(platform, probes::identity(platform), snapshot).handler != report.expectation.handler
+        };
+        self.platforms.iter().filter(is_outdated).map(|report| report.platform).collect()
+    }
+
+    /// Puts what `newer` found out in the place of what is known of the same platforms.
+    pub fn replace(&mut self, newer: Self) {
+        for report in newer.platforms {
+            match self.platforms.iter_mut().find(|known| known.platform == report.platform) {
+                Some(known) => *known = report,
+                None => self.platforms.push(report),
+            }
+        }
+        let new = newer.findings.into_iter().filter(|finding| !self.findings.contains(finding));
+        self.findings.extend(new.collect::<Vec<_>>());
+    }
+}
+
+impl PlatformReport {
+    /// A failure anywhere is critical. Where there is none, one pass is enough, and what could not
+    /// be found out elsewhere is worth a note.
+    fn findings(&self) -> Vec<Finding> {
+        let has = |verdict| self.results.iter().any(|result| result.verdict == verdict);
+        let passed = has(Verdict::Pass) || has(Verdict::Limited);
+        // What is the same with several runtimes is said once.
+        let mut problems: Vec<(&RunResult, Vec<&str>)> = Vec::new();
+        for result in self.results.iter().filter(|result| !result.verdict.works()) {
+            let same = |known: &RunResult| {
+                (known.verdict, &known.reason, &known.advice) == (result.verdict, &result.reason, &result.advice)
+            };
+            match problems.iter_mut().find(|(known, _)| same(known)) {
+                Some((_, runtimes)) => runtimes.push(result.runtime),
+                None => problems.push((result, vec![result.runtime])),
+            }
+        }
+        let finding = |(result, runtimes): (&RunResult, Vec<&str>)| {
+            let (id, severity) = match result.verdict {
+                Verdict::Fail => ("selftest-failed", Severity::Critical),
+                Verdict::Unseen => ("selftest-unseen", if passed { Severity::Note } else { Severity::Warning }),
+                _ => ("selftest-unknown", if passed { Severity::Note } else { Severity::Unknown }),
+            };
+            let message = format!("{}: {}", runtimes.join(", "), result.reason);
+            Finding { id, severity, subject: Some(self.platform.to_string()), message, advice: result.advice.clone() }
+        };
+        problems.into_iter().map(finding).chain(self.broken_parts()).collect()
+    }
+}
+
+impl RunResult {
+    /// Judges what was found out beside the answer, on the host that `snapshot` is of.
+    pub(super) fn judge_parts(&mut self, snapshot: &Snapshot) {
+        self.parts.iter_mut().for_each(|part| part.judge(snapshot));
+        if self.verdict == Verdict::Pass && self.parts.iter().any(PartResult::is_bad) {
+            self.verdict = Verdict::Limited;
+        }
+    }
+}
+
+impl PlatformReport {
+    /// What is broken although containers run: once for each part, whatever the runtime.
+    fn broken_parts(&self) -> Vec<Finding> {
+        let mut findings: Vec<Finding> = Vec::new();
+        for result in &self.results {
+            for (part, broken) in result.parts.iter().filter_map(|part| Some((part, part.broken()?))) {
+                let about = part.about();
+                let finding = Finding {
+                    id: parts::finding_id(about),
+                    severity: part.severity,
+                    subject: Some(self.platform.to_string()),
+                    message: parts::describe(about, &broken),
+                    advice: part.advice.clone(),
+                };
+                if !findings.contains(&finding) {
+                    findings.push(finding);
+                }
+            }
+        }
+        findings
+    }
+}
+
+/// What `what` has left with `engine`, and why it is still there.
+pub(super) fn leftover(engine: &str, what: &str, reason: &str) -> Finding {
+    Finding {
+        id: "selftest-leftover",
+        severity: Severity::Warning,
+        subject: None,
+        message: format!("{engine}: what {what} has left could not be removed: {reason}"),
+        advice: "Run the self-test again, which tries again.".into(),
+    }
+}
