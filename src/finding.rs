@@ -94,6 +94,7 @@ pub const OTHERS: &[(&str, &str)] = &[
     ("selftest-no-probe", "a handler of the configuration's own was not tested"),
     ("selftest-nothing", "no platform is wanted, so that nothing was run"),
     ("selftest-image", "the image to test with cannot be used"),
+    ("program-broken", "a program of an image or folder does not start, and others do"),
     ("selftest-leftover", "something that the self-test has left could not be removed"),
     ("registration-not-recorded", "what was registered could not be written down"),
     ("proof-not-recorded", "what the self-test found out could not be written down"),

@@ -284,13 +284,69 @@ fn containers_that_have_ended_are_explained() {
     assert!(text.contains("docker: docker-foreign (localhost/foreign:1) ended with "), "{text}");
 }
 
-#[test]
-fn debians_own_foreign_busybox_runs_when_apply_has_been_run() {
+/// Where tests/run.sh has put Debian's foreign busybox; none where it has not run.
+fn busybox() -> Option<String> {
     let arch = Platform::named(FOREIGN.0).expect("a platform").debian;
     let folder = format!("{}/tests/cache/busybox/{arch}/bin", env!("CARGO_MANIFEST_DIR"));
-    if !std::path::Path::new(&folder).join("busybox").exists() {
-        return eprintln!("skipped: tests/run.sh has not fetched {folder}/busybox");
+    let is_there = std::path::Path::new(&folder).join("busybox").exists();
+    if !is_there {
+        eprintln!("skipped: tests/run.sh has not fetched {folder}/busybox");
     }
+    is_there.then_some(folder)
+}
+
+#[test]
+fn programs_of_an_image_are_tried_one_by_one() {
+    let Some(folder) = busybox() else { return };
+    let host = host!("/usr/sbin/dockerd", "/usr/bin/podman", "/usr/sbin/runc");
+    host.start_docker();
+    host.register(&rule());
+    let busybox: &[u8] = std::fs::read(format!("{folder}/busybox")).expect("busybox").leak();
+    let platform = Platform::named(FOREIGN.0).expect("a platform");
+    let of = |names: &[&'static str]| -> Vec<_> { names.iter().map(|name| Program::new(name, busybox)).collect() };
+    for engine in BOTH {
+        let load = |name: &str, programs: &[Program]| {
+            host.load(engine, &archive(platform, name, programs).expect("an archive"));
+        };
+        load("localhost/good:1", &of(&["/usr/bin/busybox", "/bin/tar"]));
+        // It knows no such applet.
+        load("localhost/part:1", &of(&["/usr/bin/busybox", "/usr/bin/openssl"]));
+        load("localhost/bad:1", &of(&["/usr/bin/openssl"]));
+        load("localhost/none:1", &of(&["/usr/bin/something"]));
+    }
+    let before = host.inventory(&BOTH);
+    for engine in BOTH {
+        let run = |image: &str, verdict: &str, code: i32, ids: &[&str], expected: &[&str]| {
+            let report = host.selftest(&["--runtime", engine, "--platform", FOREIGN.0, "--programs", image]);
+            assert_eq!((report.verdict(engine), report.code), (verdict, code), "{report:#?}");
+            assert_eq!(report.ids(), ids, "{report:#?}");
+            let programs = report.result(engine)["programs"].as_array().into_iter().flatten();
+            let told: Vec<_> = programs
+                .filter(|program| program["found"] != "absent")
+                .map(|program| {
+                    format!("{} {} {}", program["program"], program["found"], program["detail"]).replace('"', "")
+                })
+                .collect();
+            assert!(told.len() == expected.len(), "{report:#?}");
+            for (told, expected) in told.iter().zip(expected) {
+                assert!(told.starts_with(expected), "{told}, not {expected}");
+            }
+            assert_eq!(report.json["recorded"], false);
+        };
+        let works = format!("busybox works {MACHINE}");
+        let broken = "openssl broken the command ended with status 127: openssl: applet not found";
+        run("localhost/good:1", "pass", 0, &[], &["tar works tar (busybox)", &works]);
+        run("localhost/part:1", "limited", 1, &["program-broken"], &[broken, &works]);
+        run("localhost/bad:1", "fail", 2, &["selftest-failed"], &[broken]);
+        run("localhost/none:1", "unknown", 3, &["selftest-unknown"], &[]);
+        run("localhost/nowhere:1", "unknown", 3, &["selftest-unknown"], &[]);
+    }
+    assert_eq!(host.inventory(&BOTH), before);
+}
+
+#[test]
+fn debians_own_foreign_busybox_runs_when_apply_has_been_run() {
+    let Some(folder) = busybox() else { return };
     let host = host!("/usr/sbin/dockerd", "/usr/bin/podman", "/usr/sbin/runc");
     host.start_docker();
     host.load("docker", &image("localhost/foreign:1", FOREIGN.0, FOREIGN.0));

@@ -46,6 +46,46 @@ fn what_is_applied_is_proven_and_status_believes_it() {
 }
 
 #[test]
+fn programs_below_a_folder_are_tried_one_by_one() {
+    let host = sandbox!();
+    host.apply(&[], 0);
+    host.sh("mkdir -p /srv/root/usr/bin /srv/root/bin /srv/root/dev /srv/none /srv/own/bin
+        cp /opt/foreign /srv/root/usr/bin/curl; ln -s /usr/bin/curl /srv/root/bin/openssl
+        printf '\\177ELF' >/srv/root/bin/tar; chmod 755 /srv/root/bin/tar
+        cp /usr/bin/qemu-persist /srv/own/bin/git; cp /usr/bin/qemu-persist /srv/root/bin/git");
+    let (code, json) = selftest(&host, &["--programs", "/srv/root"]);
+    let result = &json["platforms"][0]["results"][0];
+    let programs = result["programs"].as_array().expect("programs");
+    let told: Vec<_> = programs
+        .iter()
+        .filter(|program| program["found"] != "absent")
+        .map(|program| {
+            format!("{} {} {}", program["program"], program["found"], program["interpreter"]["path"]).replace('"', "")
+        })
+        .collect();
+    let works = |name: &str| format!("{name} works {QEMU}");
+    let expected = [works("openssl"), works("curl"), "git unknown null".into(), "tar broken null".into()];
+    assert_eq!(told, expected, "{json:#}");
+    let of = |name: &str| programs.iter().find(|program| program["program"] == name).expect("it");
+    assert!(of("git")["detail"].as_str().is_some_and(|text| text.contains("it is one of linux/amd64")), "{json:#}");
+    assert!(of("tar")["detail"].as_str().is_some_and(|text| text.contains("Exec format error")), "{json:#}");
+    assert_eq!((code, &result["verdict"], &json["recorded"]), (1, &"limited".into(), &false.into()), "{json:#}");
+    assert_eq!(json["findings"][0]["id"], "program-broken", "{json:#}");
+    // Nothing is written there, and nothing left mounted.
+    assert_eq!(host.sh("ls -A /srv/root/dev; grep -c /srv /proc/self/mounts || true"), "0\n");
+    for (folder, expected) in [("/srv/none", "none of these programs"), ("/srv/own", "which this host runs by itself")]
+    {
+        let (code, json) = selftest(&host, &["--programs", folder]);
+        assert_eq!((code, &json["findings"][0]["id"]), (3, &"selftest-image".into()), "{json:#}");
+        assert!(json["findings"][0]["message"].as_str().is_some_and(|text| text.contains(expected)), "{json:#}");
+    }
+    for arguments in [&["--programs", "/srv/nothing"][..], &["--programs", "/srv/root", "--runtime", "docker"]] {
+        let ran = host.qemu_persist(&[&["selftest"], arguments].concat());
+        assert!(ran.code == 64 && !ran.err.is_empty(), "{ran:?}");
+    }
+}
+
+#[test]
 fn every_way_of_not_working_is_told_apart() {
     let host = sandbox!();
     let entry = format!("{TABLE}/qemu-aarch64");

@@ -2,6 +2,7 @@
 //! `qemu-persist selftest`: run a container of each wanted platform and check what it says.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -18,10 +19,11 @@ use crate::record::{self, Proofs};
 use crate::report::{Screen, selftest as show};
 use crate::selftest::depth::Depth;
 use crate::selftest::engine::Traces;
+use crate::selftest::programs::Folder;
 use crate::selftest::proof::{self, Boot};
 use crate::selftest::report::Report;
 use crate::selftest::user_image::UserImage;
-use crate::selftest::{self, Recorded, Request};
+use crate::selftest::{self, Recorded, Request, Subject};
 use crate::snapshot::Snapshot;
 
 /// What can be given with it.
@@ -40,6 +42,10 @@ pub struct Args {
     /// programs rely on
     #[arg(long, value_name = "DEPTH", value_enum, default_value_t, conflicts_with = "image")]
     pub depth: Depth,
+    /// Run real programs of this image, or of the system below this folder, and say which start: openssl, curl,
+    /// python3, git, tar and others, as far as they are there
+    #[arg(long, value_name = "IMAGE|FOLDER", conflicts_with_all = ["image", "depth"])]
+    pub programs: Option<String>,
     /// What to run in the image instead of `uname -m`; it passes when it ends with status 0
     #[arg(last = true, requires = "image")]
     pub command: Vec<String>,
@@ -53,6 +59,23 @@ pub struct Args {
     /// One JSON object on stdout
     #[arg(long)]
     pub json: bool,
+}
+
+/// What `args` ask to run.
+fn subject(args: &Args) -> Result<Subject, Failure> {
+    if let Some(reference) = args.image.clone() {
+        return Ok(Subject::Image(UserImage { reference, command: args.command.clone() }));
+    }
+    let Some(from) = args.programs.clone() else { return Ok(Subject::Probes(args.depth)) };
+    // No image's name begins so.
+    if !from.starts_with(['/', '.']) {
+        return Ok(Subject::ProgramsOfImage(from));
+    }
+    let folder = Folder::new(Path::new(&from)).map_err(|e| Failure::Usage(format!("the folder {from}: {e}")))?;
+    match args.runtime.as_deref() {
+        None | Some("auto" | "all" | "builtin") => Ok(Subject::ProgramsOfFolder(folder)),
+        Some(engine) => Err(Failure::Usage(format!("{engine} runs images; leave --runtime away for a folder"))),
+    }
 }
 
 /// How often what was registered anew meanwhile is run again.
@@ -75,9 +98,8 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     let mut request = Request {
         platforms: wanted.filter_map(|target| target.platform).collect(),
         named: !args.platform.is_empty(),
-        image: args.image.clone().map(|reference| UserImage { reference, command: args.command.clone() }),
+        subject: subject(args)?,
         runtime,
-        depth: args.depth,
         limit: args.timeout.map_or(config.selftest_timeout, Duration::from_secs),
         boot_id: snapshot.facts.boot_id.clone(),
     };
@@ -114,7 +136,7 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
                 return Ok(code?);
             }
         }
-        if args.image.is_some() {
+        if !request.subject.is_probes() {
             recorded = Recorded::OwnImage;
             break;
         }

@@ -10,6 +10,7 @@ use crate::finding::{Finding, Health, exit_code};
 use crate::selftest::Recorded;
 use crate::selftest::depth::{Depth, Found, PartResult};
 use crate::selftest::judge::Verdict;
+use crate::selftest::programs::ProgramResult;
 use crate::selftest::report::{PlatformReport, Report, RunResult};
 
 fn word(verdict: Verdict) -> (&'static str, Tone) {
@@ -32,6 +33,7 @@ pub fn text(report: &Report, recorded: Recorded, depth: Depth, screen: &mut Scre
             let name = if index == 0 { platform.platform.to_string() } else { String::new() };
             screen.line(row(&name, result, screen))?;
             parts(&result.parts, depth, screen)?;
+            programs(&result.programs, screen)?;
         }
     }
     let findings = report.all_findings();
@@ -87,6 +89,34 @@ fn parts(parts: &[PartResult], depth: Depth, screen: &mut Screen) -> io::Result<
         screen.paragraph(&lead, 19, &told.join("; "))?;
     }
     Ok(())
+}
+
+/// Shows which programs start: those that do not first, a line for each.
+fn programs(programs: &[ProgramResult], screen: &mut Screen) -> io::Result<()> {
+    let of = |found| programs.iter().filter(move |program| program.found == found);
+    for program in of(Found::Broken).chain(of(Found::Unknown)).chain(of(Found::Works)) {
+        let tone = match program.found {
+            Found::Broken => Tone::Bad,
+            Found::Works => Tone::Good,
+            Found::Unknown | Found::Absent => Tone::Unknown,
+        };
+        let lead = screen.tint(tone, &format!("    {:<15}", program.program));
+        screen.paragraph(&lead, 19, &format!("{}: {}", start_word(program.found), escape(&program.detail)))?;
+    }
+    let absent: Vec<_> = of(Found::Absent).map(|program| program.program).collect();
+    if absent.is_empty() {
+        return Ok(());
+    }
+    screen.paragraph(&format!("    {:<15}", start_word(Found::Absent)), 19, &absent.join(", "))
+}
+
+fn start_word(found: Found) -> &'static str {
+    match found {
+        Found::Works => "starts",
+        Found::Broken => "BROKEN",
+        Found::Absent => "not there",
+        Found::Unknown => "unknown",
+    }
 }
 
 /// The parts of a group that are `found` to be so, with what is known of each.

@@ -15,6 +15,7 @@ pub mod expect;
 pub mod image;
 pub mod judge;
 pub mod probes;
+pub mod programs;
 pub mod proof;
 pub mod report;
 pub mod running;
@@ -24,13 +25,15 @@ pub mod sight;
 pub mod token;
 pub mod user_image;
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use self::control::Controls;
 use self::depth::Depth;
-use self::engine::{SHORT, Traces};
+use self::engine::{Engine, SHORT, Traces};
 use self::expect::Expectation;
 use self::judge::{Judgement, Observation, Verdict};
+use self::programs::{Folder, ProgramResult, Trial};
 use self::report::{PlatformReport, Report, RunResult};
 use self::runtimes::{Chosen, choose};
 use self::sight::Sighting;
@@ -51,16 +54,43 @@ pub struct Request {
     pub platforms: Vec<&'static Platform>,
     /// Whether they were named, rather than being all that are wanted.
     pub named: bool,
-    /// An image of the user's own, instead of the probes.
-    pub image: Option<UserImage>,
+    /// What of them is run.
+    pub subject: Subject,
     /// By which runtimes.
     pub runtime: Runtime,
-    /// How much is looked at beside what `uname` says.
-    pub depth: Depth,
     /// How long one container may take.
     pub limit: Duration,
     /// The id of this boot.
     pub boot_id: String,
+}
+
+/// What is run in containers.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    /// The probes that are built in, and how much is looked at beside what `uname` says.
+    Probes(Depth),
+    /// A command in an image of the user's own.
+    Image(UserImage),
+    /// Real programs in an image of the user's own, by its name or id.
+    ProgramsOfImage(String),
+    /// Real programs in a folder.
+    ProgramsOfFolder(Folder),
+}
+
+impl Subject {
+    /// The image, where it is one of the user's own.
+    fn image(&self) -> Option<&str> {
+        match self {
+            Self::Image(image) => Some(&image.reference),
+            Self::ProgramsOfImage(reference) => Some(reference),
+            Self::Probes(_) | Self::ProgramsOfFolder(_) => None,
+        }
+    }
+
+    /// Whether it is the probes, whose runs are proof.
+    pub fn is_probes(&self) -> bool {
+        matches!(self, Self::Probes(_))
+    }
 }
 
 /// Whether what ran counts as proof from now on.
@@ -84,8 +114,11 @@ pub enum Recorded {
 pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progress: &dyn Fn(&str)) -> Report {
     let mut report = Report::default();
     progress("looking for container engines");
-    let mut chosen = choose(request.runtime, request.limit, &mut report.findings).await;
-    if request.image.is_some() {
+    let mut chosen = match request.subject {
+        Subject::ProgramsOfFolder(_) => vec![Chosen::Builtin],
+        _ => choose(request.runtime, request.limit, &mut report.findings).await,
+    };
+    if request.subject.image().is_some() {
         chosen.retain(|runtime| !matches!(runtime, Chosen::Builtin));
     }
     for runtime in &chosen {
@@ -97,11 +130,11 @@ pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progre
             }
         }
     }
-    if let Some(finding) = request.image.as_ref().and_then(|_| needs_engine(&chosen, &report.findings)) {
+    if let Some(finding) = request.subject.image().and_then(|_| needs_engine(&chosen, &report.findings)) {
         report.findings.push(finding);
         return report;
     }
-    let platforms = match settle(request, &chosen).await {
+    let platforms = match settle(request, &chosen, &snapshot.facts.native).await {
         Ok(platforms) => platforms,
         Err(finding) => {
             report.findings.push(finding);
@@ -117,7 +150,7 @@ pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progre
         for runtime in &chosen {
             progress(&format!("{platform}: {}", runtime.name()));
             let mut result = run_one(&expectation, runtime, request, &host, traces, progress).await;
-            if result.verdict == Verdict::Fail && result.machine.is_none() && request.image.is_none() {
+            if result.verdict == Verdict::Fail && result.machine.is_none() && request.subject.is_probes() {
                 progress(&format!("{}: a container of this host's own platform", runtime.name()));
                 controls.check(&mut result, runtime, request, snapshot, traces).await;
             }
@@ -129,7 +162,7 @@ pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progre
         }
         // Engines that start nothing at all show nothing of the handler.
         let nothing_known = results.iter().all(|result| result.verdict == Verdict::Unknown);
-        if request.runtime == Runtime::Auto && request.image.is_none() && nothing_known {
+        if request.runtime == Runtime::Auto && request.subject.is_probes() && nothing_known {
             progress(&format!("{platform}: builtin"));
             let mut result = run_one(&expectation, &Chosen::Builtin, request, &host, traces, progress).await;
             result.judge_parts(snapshot);
@@ -157,18 +190,14 @@ fn needs_engine(chosen: &[Chosen], found: &[Finding]) -> Option<Finding> {
     })
 }
 
-/// The platforms to run. Where none was named and an image is to be run that is here, its own.
-async fn settle(request: &Request, chosen: &[Chosen]) -> Result<Vec<&'static Platform>, Finding> {
+/// The platforms to run. Where none was named and an image is to be run that is here, or programs of a folder,
+/// theirs.
+async fn settle(
+    request: &Request,
+    chosen: &[Chosen],
+    native: &[&'static Platform],
+) -> Result<Vec<&'static Platform>, Finding> {
     let all = || Ok(request.platforms.clone());
-    let Some(image) = request.image.as_ref().filter(|_| !request.named && request.platforms.len() > 1) else {
-        return all();
-    };
-    let usable = chosen.iter().find_map(|runtime| match runtime {
-        Chosen::Engine(engine, Ok(_)) => Some(engine),
-        _ => None,
-    });
-    let Some(engine) = usable else { return all() };
-    let reference = &image.reference;
     let unknown = |message: String, advice: &str| Finding {
         id: "selftest-image",
         severity: Severity::Unknown,
@@ -177,6 +206,28 @@ async fn settle(request: &Request, chosen: &[Chosen]) -> Result<Vec<&'static Pla
         advice: advice.to_owned(),
     };
     let which = "Say which platform is meant: `--platform PLATFORM`.";
+    if let Subject::ProgramsOfFolder(folder) = &request.subject {
+        let platform =
+            folder.platform().map_err(|reason| unknown(reason, "Give the root of a system, or an image."))?;
+        if request.named || request.platforms.contains(&platform) {
+            return Ok(if request.named { request.platforms.clone() } else { vec![platform] });
+        }
+        let whose = format!("the programs in {} are of {platform}", folder.path().display());
+        return Err(if native.contains(&platform) {
+            unknown(format!("{whose}, which this host runs by itself"), "Give a system of another platform.")
+        } else {
+            let advice = format!("To want it: `sudo qemu-persist enable {platform}`.");
+            unknown(format!("{whose}, which is not a wanted platform"), &advice)
+        });
+    }
+    let Some(reference) = request.subject.image().filter(|_| !request.named && request.platforms.len() > 1) else {
+        return all();
+    };
+    let usable = chosen.iter().find_map(|runtime| match runtime {
+        Chosen::Engine(engine, Ok(_)) => Some(engine),
+        _ => None,
+    });
+    let Some(engine) = usable else { return all() };
     match engine.inspect_image(reference).await {
         Ok(Some(here)) => {
             let own = request.platforms.iter().copied().find(|platform| platform.to_string() == here.platform());
@@ -191,6 +242,13 @@ async fn settle(request: &Request, chosen: &[Chosen]) -> Result<Vec<&'static Pla
     }
 }
 
+/// What a run gave.
+#[derive(Default)]
+struct Ran {
+    observation: Option<Observation>,
+    programs: Vec<ProgramResult>,
+}
+
 async fn run_one(
     expectation: &Expectation,
     runtime: &Chosen,
@@ -201,43 +259,29 @@ async fn run_one(
 ) -> RunResult {
     let start = Instant::now();
     let limit = request.limit;
-    let unknown = |reason: String, advice: &str| (None, Judgement::new(Verdict::Unknown, reason, advice));
+    let unknown = |reason: String, advice: &str| (Ran::default(), Judgement::new(Verdict::Unknown, reason, advice));
+    let trial = Trial { expectation, host, limit, progress };
     let mut version = None;
-    let (observation, judgement) = match runtime {
+    let (Ran { observation, programs }, judgement) = match runtime {
         Chosen::Missing(kind) => {
             unknown(format!("{} is not installed", kind.program()), "Install it, or leave --runtime away.")
         }
         Chosen::Engine(_, Err(down)) => unknown(down.reason.clone(), &down.advice),
         Chosen::Builtin => {
-            let ran = async { builtin::run(expectation, &token::nonce()?, request.depth, limit).await };
-            match ran.await {
-                Ok(outcome) => (Some(outcome.observation), outcome.judgement),
-                Err(e) => unknown(e.to_string(), "See what this system allows."),
-            }
+            let ran = run_builtin(&trial, request).await;
+            ran.unwrap_or_else(|e| unknown(e.to_string(), "See what this system allows."))
         }
         Chosen::Engine(engine, Ok(number)) => {
             version = Some(number.clone());
-            let ran = async {
-                // Loading, running, and what is asked meanwhile and afterwards.
-                let pulling = if request.image.is_some() { PULL } else { Duration::ZERO };
-                let token = Token::new(expectation.platform, &request.boot_id, pulling + 4 * limit + 4 * SHORT)?;
-                traces.note(engine, &token);
-                match &request.image {
-                    Some(image) => engine.test_image(expectation, image, &token, limit, progress).await,
-                    None => engine.test(expectation, &token, Some(request.depth), limit).await,
-                }
-            };
-            match ran.await {
-                Ok(judged) => (judged.observation, judged.judgement),
-                Err(e) => unknown(e.to_string(), "See whether the engine's program can be run."),
-            }
+            let ran = run_by_engine(engine, &trial, request, traces).await;
+            ran.unwrap_or_else(|e| unknown(e.to_string(), "See whether the engine's program can be run."))
         }
     };
     let log = observation.as_ref().map(Observation::as_log).unwrap_or_default();
     let (machine, sighting, parts) = observation.map(|o| (o.machine, Some(o.sighting), o.parts)).unwrap_or_default();
     let interpreter = match sighting {
         Some(Sighting::Seen(exe)) => Some(exe),
-        _ => None,
+        _ => programs.iter().find_map(|program| program.interpreter.clone()),
     };
     let cause = (judgement.verdict == Verdict::Fail).then(|| causes::likeliest(&log, host)).flatten();
     let Judgement { verdict, reason, mut advice, is_open } = judgement;
@@ -246,5 +290,50 @@ async fn run_one(
     }
     let cause = cause.map(|cause| cause.id);
     let seconds = (start.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
-    RunResult { runtime: runtime.name(), version, verdict, machine, interpreter, parts, seconds, cause, reason, advice }
+    let runtime = runtime.name();
+    RunResult { runtime, version, verdict, machine, interpreter, parts, programs, seconds, cause, reason, advice }
+}
+
+async fn run_builtin(trial: &Trial<'_>, request: &Request) -> io::Result<(Ran, Judgement)> {
+    let depth = match &request.subject {
+        Subject::ProgramsOfFolder(folder) => return Ok(of_programs(trial.in_folder(folder).await?)),
+        Subject::Probes(depth) => *depth,
+        Subject::Image(_) | Subject::ProgramsOfImage(_) => return Err(io::Error::other("it runs no images")),
+    };
+    let outcome = builtin::run(trial.expectation, &token::nonce()?, depth, trial.limit).await?;
+    Ok((Ran { observation: Some(outcome.observation), ..Ran::default() }, outcome.judgement))
+}
+
+async fn run_by_engine(
+    engine: &Engine,
+    trial: &Trial<'_>,
+    request: &Request,
+    traces: &Traces,
+) -> io::Result<(Ran, Judgement)> {
+    let &Trial { expectation, limit, progress, .. } = trial;
+    // Loading, running, and what is asked meanwhile and afterwards.
+    let (pulling, containers) = match request.subject {
+        Subject::Probes(_) | Subject::ProgramsOfFolder(_) => (Duration::ZERO, 4),
+        Subject::Image(_) => (PULL, 4),
+        Subject::ProgramsOfImage(_) => (PULL, programs::most()),
+    };
+    let token = Token::new(expectation.platform, &request.boot_id, pulling + containers * limit + 4 * SHORT)?;
+    traces.note(engine, &token);
+    let judged = match &request.subject {
+        Subject::Probes(depth) => engine.test(expectation, &token, Some(*depth), limit).await?,
+        Subject::Image(image) => engine.test_image(expectation, image, &token, limit, progress).await?,
+        Subject::ProgramsOfImage(reference) => {
+            return Ok(match trial.in_image(engine, reference, &token).await? {
+                Ok(programs) => of_programs(programs),
+                Err(judgement) => (Ran::default(), judgement),
+            });
+        }
+        Subject::ProgramsOfFolder(_) => return Err(io::Error::other("it runs no folders")),
+    };
+    Ok((Ran { observation: judged.observation, ..Ran::default() }, judged.judgement))
+}
+
+fn of_programs(programs: Vec<ProgramResult>) -> (Ran, Judgement) {
+    let judgement = programs::sum_up(&programs);
+    (Ran { observation: None, programs }, judgement)
 }

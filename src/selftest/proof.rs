@@ -131,6 +131,7 @@ mod tests {
                 identity: identity(1),
                 inside: false,
             }),
+            programs: Vec::new(),
             parts: Vec::new(),
             seconds: 0.1,
             cause: None,

@@ -7,6 +7,7 @@ use super::depth::PartResult;
 use super::expect::Expectation;
 use super::judge::Verdict;
 use super::probes;
+use super::programs::{self, ProgramResult};
 use super::sight::Exe;
 use crate::finding::{Finding, Severity};
 use crate::parts;
@@ -30,6 +31,8 @@ pub struct RunResult {
     pub interpreter: Option<Exe>,
     /// What was found out beside that; empty where the container did not answer.
     pub parts: Vec<PartResult>,
+    /// Which real programs start, where that was asked for.
+    pub programs: Vec<ProgramResult>,
     /// How long it took, in seconds.
     pub seconds: f64,
     /// The cause, by its name in the table of `qemu-persist explain`, where it is recognised.
@@ -121,7 +124,7 @@ impl PlatformReport {
             let message = format!("{}: {}", runtimes.join(", "), result.reason);
             Finding { id, severity, subject: Some(self.platform.to_string()), message, advice: result.advice.clone() }
         };
-        problems.into_iter().map(finding).chain(self.broken_parts()).collect()
+        problems.into_iter().map(finding).chain(self.broken_parts()).chain(self.broken_programs()).collect()
     }
 }
 
@@ -155,6 +158,24 @@ impl PlatformReport {
             }
         }
         findings
+    }
+}
+
+impl PlatformReport {
+    /// Which programs do not start although others do.
+    fn broken_programs(&self) -> Vec<Finding> {
+        let limited = self.results.iter().filter(|result| result.verdict == Verdict::Limited);
+        let tell = |result: &RunResult| {
+            let finding = |(names, first): (String, &ProgramResult)| Finding {
+                id: "program-broken",
+                severity: Severity::Warning,
+                subject: Some(self.platform.to_string()),
+                message: format!("{}: {names} did not start: {}", result.runtime, first.detail),
+                advice: first.advice.clone(),
+            };
+            programs::broken(&result.programs).into_iter().map(finding).collect::<Vec<_>>()
+        };
+        limited.flat_map(tell).collect()
     }
 }
 

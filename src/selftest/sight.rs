@@ -8,9 +8,12 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
+use tokio::time::{sleep, timeout};
 
+use crate::host::command::{Output, Talk};
 use crate::qemu;
 use crate::record::FileIdentity;
 
@@ -78,6 +81,34 @@ pub fn look(pid: u32, nonce: &str) -> Sighting {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Sighting::NotSeen(Unseen::NotAllowed),
         Err(e) => Sighting::NotSeen(Unseen::Other(format!("/proc/{pid}/exe: {e}"))),
     }
+}
+
+/// How often a container's process is looked for: a program under QEMU lives for some 10 ms at the least.
+const GLANCE: Duration = Duration::from_millis(1);
+
+/// Waits for the end of `talk`, for `limit` at most, and looks meanwhile until `glance` sees the process.
+///
+/// # Errors
+/// Those of waiting for it.
+pub(super) async fn watch_to_end(
+    mut talk: Talk,
+    glance: impl Fn() -> Option<Exe>,
+    limit: Duration,
+) -> io::Result<(Sighting, Output)> {
+    let mut seen = None;
+    let conversation = async {
+        let end = talk.finish(&[]);
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                ending = &mut end => return ending,
+                () = sleep(GLANCE), if seen.is_none() => seen = glance(),
+            }
+        }
+    };
+    let ended = timeout(limit, conversation).await;
+    let output = talk.conclude(ended.ok()).await?;
+    Ok((seen.map_or(Sighting::NotSeen(Unseen::TooSoon), Sighting::Seen), output))
 }
 
 /// The file that process `pid` runs.

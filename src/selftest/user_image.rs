@@ -9,14 +9,13 @@ use std::io;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::time::{sleep, timeout};
 
 use super::engine::{Engine, Judged, SHORT, words};
 use super::expect::{Expectation, Handler};
 use super::image::engine_platform;
 use super::judge::{Judgement, Observation, Verdict, judge};
 use super::saying::{error_line, one_line};
-use super::sight::{self, Exe, Sighting, Unseen};
+use super::sight::{self, Exe, Sighting};
 use super::token::{LABEL, Token};
 use crate::host::command::{Output, Talk};
 use crate::platform::Platform;
@@ -24,9 +23,7 @@ use crate::platform::Platform;
 /// How long an image may take to be pulled.
 pub const PULL: Duration = Duration::from_secs(600);
 /// The variable by which the container's process is recognised.
-const MARK: &str = "QEMU_PERSIST_SELFTEST";
-/// How often the container's process is looked for: `uname` under QEMU lives for some 10 ms.
-const GLANCE: Duration = Duration::from_millis(1);
+pub(super) const MARK: &str = "QEMU_PERSIST_SELFTEST";
 /// How often `uname` is run in an image at most until its process is seen.
 const TRIES: u32 = 3;
 
@@ -81,13 +78,12 @@ impl Engine {
     }
 
     /// The image to run for `platform`: the one that is here, else one that is pulled.
-    async fn obtain(
+    pub(super) async fn obtain(
         &self,
-        image: &UserImage,
+        reference: &str,
         platform: &Platform,
         progress: &dyn Fn(&str),
     ) -> Result<Inspected, Judged> {
-        let reference = &image.reference;
         let name = self.kind.program();
         let failed = |reason: String| unknown(reason, format!("See what `{name} image inspect {reference}` says."));
         let here = match self.inspect_image(reference).await.map_err(failed)? {
@@ -107,7 +103,10 @@ impl Engine {
         progress(&format!("{platform}: {} pulls {reference}", self.kind));
         let not_pulled = |why: String| {
             let reason = format!("{reference} is not here and could not be pulled: {why}");
-            unknown(reason, "Look at its name and the network, or leave --image away for a test without network.")
+            unknown(
+                reason,
+                "Look at its name and the network, or run the self-test without an image, which needs none.",
+            )
         };
         let asked = engine_platform(platform);
         match self.ask(&["pull", "--platform", &asked, "--", reference], PULL).await {
@@ -131,28 +130,13 @@ impl Engine {
         limit: Duration,
         progress: &dyn Fn(&str),
     ) -> io::Result<Judged> {
-        let inspected = match self.obtain(image, expectation.platform, progress).await {
+        let inspected = match self.obtain(&image.reference, expectation.platform, progress).await {
             Ok(inspected) => inspected,
             Err(judged) => return Ok(judged),
         };
-        let (asked, name, label) = (engine_platform(expectation.platform), token.container(), format!("{LABEL}=1"));
-        let mark = format!("{MARK}={}", token.nonce);
-        let mut run = words(&[
-            "run",
-            "--rm",
-            "--pull",
-            "never",
-            "--platform",
-            &asked,
-            "--name",
-            &name,
-            "--label",
-            &label,
-            "--env",
-            &mark,
-        ]);
+        let mut run = run_command(expectation, token);
         if image.command.is_empty() {
-            run.extend(words(&["--network", "none", "--entrypoint", "uname", &inspected.id, "-m"]));
+            run.extend(instead_of_entrypoint("uname", &inspected, &["-m"]));
         } else {
             run.push(inspected.id.clone());
             run.extend(image.command.iter().cloned());
@@ -170,27 +154,53 @@ impl Engine {
         }
     }
 
+    /// Runs `program` of an image in place of what the image would run, and looks at its process meanwhile.
+    ///
+    /// # Errors
+    /// Those of starting the engine's program.
+    pub(super) async fn run_program(
+        &self,
+        expectation: &Expectation,
+        image: &Inspected,
+        (program, arguments): (&str, &[&str]),
+        token: &Token,
+        limit: Duration,
+    ) -> io::Result<(Sighting, Output)> {
+        let mut run = run_command(expectation, token);
+        run.extend(instead_of_entrypoint(program, image, arguments));
+        self.run_watched(&run, &token.nonce, limit).await
+    }
+
     /// Runs the engine's program with the arguments `run`, and looks for the container's process
     /// meanwhile, which has `nonce` in its environment.
     async fn run_watched(&self, run: &[String], nonce: &str, limit: Duration) -> io::Result<(Sighting, Output)> {
         let before = processes();
-        let mut talk = Talk::start(&self.program, run)?;
-        let mut seen = None;
-        let conversation = async {
-            let end = talk.finish(&[]);
-            tokio::pin!(end);
-            loop {
-                tokio::select! {
-                    ending = &mut end => return ending,
-                    () = sleep(GLANCE), if seen.is_none() => seen = find(&before, nonce),
-                }
-            }
-        };
-        let ended = timeout(limit, conversation).await;
-        let output = talk.conclude(ended.ok()).await?;
-        let not_seen = Sighting::NotSeen(Unseen::TooSoon);
-        Ok((seen.map_or(not_seen, Sighting::Seen), output))
+        let talk = Talk::start(&self.program, run)?;
+        sight::watch_to_end(talk, || find(&before, nonce), limit).await
     }
+}
+
+/// What a run of any image of the user's begins with.
+fn run_command(expectation: &Expectation, token: &Token) -> Vec<String> {
+    let (asked, name, label) = (engine_platform(expectation.platform), token.container(), format!("{LABEL}=1"));
+    let mark = format!("{MARK}={}", token.nonce);
+    #[rustfmt::skip]
+    let run = words(&[
+        "run", "--rm", "--pull", "never", "--platform", &asked, "--name", &name, "--label", &label, "--env", &mark,
+    ]);
+    run
+}
+
+fn instead_of_entrypoint(program: &str, image: &Inspected, arguments: &[&str]) -> Vec<String> {
+    let mut run = words(&["--network", "none", "--entrypoint", program, &image.id]);
+    run.extend(words(arguments));
+    run
+}
+
+/// Whether an engine `said` that an image has no program of this name: runc and crun in their own words.
+pub(super) fn is_not_on_path(said: &str) -> bool {
+    let lower = said.to_lowercase();
+    lower.split_once("executable file").is_some_and(|(_, behind)| behind.contains("not found in $path"))
 }
 
 fn conclude(expectation: &Expectation, image: &UserImage, sighting: Sighting, output: &Output) -> Judged {
@@ -204,8 +214,8 @@ fn conclude(expectation: &Expectation, image: &UserImage, sighting: Sighting, ou
         ending: output.ending,
         said: error_line(&output.stderr),
     };
-    let lower = observation.said.to_lowercase();
-    let no_program = lower.contains("executable file not found") || lower.contains("no such file");
+    let said = &observation.said;
+    let no_program = is_not_on_path(said) || said.to_lowercase().contains("no such file");
     let usable = matches!(expectation.handler, Handler::Wins { fixed: true, .. });
     let judgement = if no_program && usable && !output.succeeded() {
         Judgement::new(
@@ -239,6 +249,20 @@ fn find(before: &BTreeSet<u32>, nonce: &str) -> Option<Exe> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_is_not_there_is_told_from_one_that_cannot_be_started() {
+        // Printed by Docker 20.10 with runc 1.1 and, the second, as crun has it in libcrun/container.c.
+        for said in [
+            "failed to create shim: exec: \"nothing\": executable file not found in $PATH: unknown.",
+            "crun: executable file `nothing` not found in $PATH: No such file or directory",
+        ] {
+            assert!(is_not_on_path(said), "{said}");
+        }
+        for said in ["exec /bin/x: no such file or directory", "exec format error", ""] {
+            assert!(!is_not_on_path(said), "{said}");
+        }
+    }
 
     #[test]
     fn what_engines_say_of_an_image_is_read() {

@@ -100,6 +100,16 @@ const ROWS: &[(&str, Situation)] = &[
         }),
     ),
     (
+        "Which programs of an image",
+        Kernel(|host, commands| {
+            good(host);
+            assert!(commands[0].ends_with(" --programs IMAGE"), "{commands:?}");
+            host.sh("mkdir -p /srv/root/usr/bin; cp /opt/foreign /srv/root/usr/bin/openssl");
+            let ran = run(host, &commands[1], 0);
+            assert!(ran.out.contains("    openssl        starts: "), "{ran:?}");
+        }),
+    ),
+    (
         "Docker has the image of the wrong platform",
         Engine(|host, commands| {
             load(host, NATIVE);

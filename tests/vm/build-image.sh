@@ -132,6 +132,21 @@ cp -a "$work"/image-foreign/layer/bin/. "$root/opt/foreign/"
 if [[ $name == trixie-arm64 ]]; then
     say "programs that large pages keep from starting, and an older QEMU"
     unpack bookworm amd64 "$work/programs" openssl,curl
+    mkdir "$work"/programs/{layout,libssl3}
+    # A release has several versions at a time, and each has a layout of its own.
+    printf 'Dir "%s";\nAPT::Architecture "amd64";\nAPT::Architectures { "amd64"; };\nAPT::Sandbox::User "root";\n' \
+        "$work/programs" >"$work/apt-programs.conf"
+    while read -r version; do
+        (
+            export APT_CONFIG=$work/apt-programs.conf
+            cd "$work" && apt-get -qq download "libssl3=$version" && dpkg -x "libssl3_$version"_*.deb "$work/libssl3"
+        )
+        mv "$work"/libssl3/usr/lib/x86_64-linux-gnu "$work/programs/libssl3/$version"
+    done < <(APT_CONFIG=$work/apt-programs.conf apt-cache madison libssl3 | tr -d ' ' | cut -d'|' -f2 | sort -u)
+    for pages in {0..15}; do
+        clang-19 --target=x86_64-linux-gnu -shared -nostdlib -fuse-ld=lld-19 -Wl,-z,max-page-size=4096 "-DPAGES=$pages" \
+            tests/vm/layout.c -o "$work/programs/layout/$pages.so"
+    done
     rm -rf "$work"/programs/{var,usr/share}
     mv "$work/programs" "$root/opt/programs"
     unpack bookworm arm64 "$work/older" qemu-user-static

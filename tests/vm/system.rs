@@ -10,7 +10,7 @@ use crate::machine::{Image, Machine};
 
 /// The kernel's table.
 pub const TABLE: &str = "/proc/sys/fs/binfmt_misc";
-const MINUTE: Duration = Duration::from_secs(60);
+pub const MINUTE: Duration = Duration::from_secs(60);
 /// The container that Docker is to restart.
 const LASTING: &str = "lasting";
 /// The package with Debian's own rules, in images that have not installed it.
@@ -188,67 +188,6 @@ impl System {
         let (code, expected) = if self.has_large_pages { (1, vec!["pages-fragment"]) } else { (0, vec![]) };
         let good = ran.code == code && bad.iter().copied().eq(expected);
         assert!(good, "{said:#}{}{}", ran.err, self.describe());
-    }
-
-    /// Whether the image has libraries of the foreign platform, some of which large pages keep from being mapped.
-    pub fn has_programs(&mut self) -> bool {
-        self.machine.run("test -d /opt/programs").code == 0
-    }
-
-    /// The self-test, and `status` after it, say of the pages what Debian's own libraries show. Which of them cannot be
-    /// mapped with large pages depends on their layout: the last page of the data has to lie in a host page behind the
-    /// end of the file, together with pages that are zeroed. So it changes with every update.
-    pub fn tells_what_programs_do(&mut self, size: &str) {
-        let good = size == "4k";
-        let script = "cd /opt/programs
-            libraries=$(echo usr/lib/x86_64-linux-gnu/*.so.* | sed 's,^\\| , /,g; s/^ //; s/ /:/g')
-            chroot . /lib64/ld-linux-x86-64.so.2 --preload $libraries --list /usr/bin/curl 2>&1 | sort -u";
-        let said = self.machine.run_within(script, MINUTE * 3).out;
-        let failed: Vec<_> = said.lines().filter(|line| line.contains("failed to map segment")).collect();
-        eprintln!("              {} libraries cannot be mapped: {:?}", failed.len(), failed.first());
-        assert!(said.contains("libcrypto.so.3 (") || !good, "{said}");
-        // Where one cannot be mapped the verdict has to be what is asserted below; there need not be one.
-        assert!(failed.is_empty() || !good, "{said}{}", self.describe());
-        let ran = self.machine.run_within("qemu-persist selftest --depth full --json", MINUTE * 5);
-        let said: Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}"));
-        let mut told = BTreeSet::new();
-        for result in
-            said["platforms"].as_array().into_iter().flatten().filter_map(|p| p["results"].as_array()).flatten()
-        {
-            assert_eq!(result["verdict"], if good { "pass" } else { "limited" }, "{said:#}");
-            for part in result["parts"].as_array().into_iter().flatten() {
-                let (id, found) = (part["part"].as_str().unwrap_or_default(), &part["found"]);
-                told.insert(format!("{id} {} {}", found.as_str().unwrap_or_default(), part["detail"]));
-                if id.starts_with("pages.") {
-                    assert_eq!(*found, if good { "works" } else { "broken" }, "{said:#}");
-                } else {
-                    // Debian's kernel has addresses of 48 bits and more.
-                    assert!(*found != "broken" || id == "address-space", "{said:#}");
-                }
-            }
-        }
-        for line in told {
-            eprintln!("              {line}");
-        }
-        assert_eq!(ran.code, i32::from(!good), "{said:#}");
-        let status = self.machine.run("qemu-persist status");
-        let advised = status.out.contains("[pages-fragment]") && status.out.contains("kernel=kernel8.img");
-        assert_eq!((status.code, advised), (i32::from(!good), !good), "{}{}", status.out, status.err);
-    }
-
-    /// The same with the QEMU of the release before, which is given back its place afterwards.
-    pub fn tells_what_programs_do_with_older(&mut self, size: &str) {
-        let drop_in = "/etc/qemu-persist/config.toml.d/50-older.toml";
-        self.machine.sh(&format!(
-            "mkdir -p /etc/qemu-persist/config.toml.d
-             echo 'interpreters.amd64 = \"/opt/older/x86_64-binfmt-P\"' >{drop_in}
-             qemu-persist apply >/dev/null"
-        ));
-        // The service sees the change as well.
-        let held = format!("until grep -q /opt/older/ {TABLE}/{}; do sleep 0.2; done", self.handler());
-        self.machine.sh_within(&held, MINUTE);
-        self.tells_what_programs_do(size);
-        self.machine.sh(&format!("rm {drop_in}; qemu-persist apply >/dev/null"));
     }
 
     /// The handlers, name and text, those of the kernel itself left out.

@@ -6,7 +6,7 @@
 //! namespace of its own; binfmt_misc is never mounted there, so that the handlers are those of
 //! the namespace above (`load_binfmt_misc()`, fs/binfmt_misc.c).
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -18,11 +18,14 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{Gid, Uid, chdir, getegid, geteuid, pivot_root, setgroups, setresgid, setresuid};
 
 use super::{NO_CONTAINER, NO_EXEC, STARTED};
 use crate::platform::Platform;
 use crate::selftest::image::{PROBE, Program, programs};
+use crate::selftest::programs::USUAL_PATH;
+use crate::selftest::user_image::MARK;
 
 /// The user and group that the probe runs as (Debian's `nobody` and `nogroup`; the kernel's
 /// overflow ids): they own nothing.
@@ -49,28 +52,46 @@ impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
     }
 }
 
-/// Makes the container, runs the probe in it, and gives the exit status. `arguments` are the
-/// platform and those of the probe.
+/// What the container's root holds.
+enum Content<'a> {
+    /// The programs that are built in, and nothing else.
+    Probes(Vec<Program>),
+    /// What is in a folder of the user's.
+    Folder(&'a Path),
+}
+
+/// Makes the container, runs a program in it, and gives the exit status. `arguments` are the platform and
+/// those of its probe; or the path of a folder, what marks the process, and the program with its own.
 pub fn run(arguments: &[OsString]) -> u8 {
     let complain = |text: String| {
         // Nobody listens where this fails.
         let _ = writeln!(io::stderr(), "{text}");
     };
     let platform = arguments.first().and_then(|name| Platform::named(name.to_str()?));
-    let (Some(platform), [_, words @ ..]) = (platform, arguments) else {
-        complain("not given a platform".into());
-        return NO_CONTAINER;
+    let (content, program, words, mark) = match (platform, arguments) {
+        (Some(platform), [_, words @ ..]) => (Content::Probes(programs(platform)), OsStr::new(PROBE), words, None),
+        (None, [folder, mark, program, words @ ..]) if Path::new(folder).is_absolute() => {
+            (Content::Folder(Path::new(folder)), program.as_os_str(), words, Some(mark))
+        }
+        _ => {
+            complain("given neither a platform nor a folder".into());
+            return NO_CONTAINER;
+        }
     };
-    if let Err(obstacle) = make(&programs(platform)) {
+    if let Err(obstacle) = make(&content) {
         complain(obstacle.to_string());
         return NO_CONTAINER;
     }
     // QEMU takes options from its environment, which is not what is tested here.
-    let started = Command::new(PROBE).args(words).env_clear().stdin(Stdio::inherit()).spawn();
-    let mut probe = match started {
+    let mut command = Command::new(program);
+    command.args(words).env_clear().stdin(Stdio::inherit());
+    if let Some(mark) = mark {
+        command.envs([(MARK, mark.as_os_str()), ("PATH", OsStr::new(USUAL_PATH)), ("HOME", OsStr::new("/"))]);
+    }
+    let mut probe = match command.spawn() {
         Ok(probe) => probe,
         Err(e) => {
-            complain(format!("exec {PROBE}: {e}"));
+            complain(format!("exec {}: {e}", program.to_string_lossy()));
             return NO_EXEC;
         }
     };
@@ -102,7 +123,7 @@ fn knows_nobody() -> bool {
     covers("/proc/self/uid_map") && covers("/proc/self/gid_map")
 }
 
-fn make(programs: &[Program]) -> Result<(), Obstacle> {
+fn make(content: &Content<'_>) -> Result<(), Obstacle> {
     let (user, group) = (geteuid(), getegid());
     let own_users = !user.is_root() || !knows_nobody();
     if own_users {
@@ -118,7 +139,7 @@ fn make(programs: &[Program]) -> Result<(), Obstacle> {
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS;
     unshare(namespaces).step("namespaces")?;
-    make_root(programs)?;
+    make_root(content)?;
     if !own_users {
         setgroups(&[]).step("giving up root's groups")?;
         let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
@@ -130,18 +151,57 @@ fn make(programs: &[Program]) -> Result<(), Obstacle> {
     prctl::set_pdeathsig(Signal::SIGKILL).step("the parent's death signal")
 }
 
-/// A read-only root that holds the programs alone.
-fn make_root(programs: &[Program]) -> Result<(), Obstacle> {
+/// Puts the devices that programs rely on into the directory for them, where the new root has one: those of the
+/// folder are of no use, since no device works there.
+fn give_devices() -> Result<(), Obstacle> {
+    let none = None::<&str>;
+    // A link could lead elsewhere.
+    if !fs::symlink_metadata("dev").is_ok_and(|metadata| metadata.is_dir()) {
+        return Ok(());
+    }
+    mount(Some("tmpfs"), "dev", Some("tmpfs"), MsFlags::MS_NOSUID, Some("size=64k,mode=0755")).step("a tmpfs")?;
+    let devices = ["null", "zero", "full", "random", "urandom"].map(|device| format!("/dev/{device}"));
+    // A container that this runs in may have fewer.
+    for from in devices.iter().filter(|device| Path::new(device).exists()) {
+        let to = from.trim_start_matches('/');
+        fs::File::create_new(to).step("a device")?;
+        mount(Some(from.as_str()), to, none, MsFlags::MS_BIND, none).step("a device")?;
+    }
+    Ok(())
+}
+
+/// A read-only root that holds the content alone.
+fn make_root(content: &Content<'_>) -> Result<(), Obstacle> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).step("private mounts")?;
     let place = PLACES.into_iter().find(|place| Path::new(place).is_dir()).unwrap_or("/");
-    let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some("tmpfs"), place, Some("tmpfs"), safe, Some("size=16m,mode=0755")).step("a tmpfs")?;
-    chdir(place).step("the new root")?;
-    for Program { path, content, .. } in programs {
-        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o555).open(path.trim_start_matches('/'));
-        // Closed before it is started, else that fails with ETXTBSY.
-        file.and_then(|mut file| file.write_all(content)).step("the probe's file")?;
+    let mut safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    match content {
+        Content::Probes(programs) => {
+            mount(Some("tmpfs"), place, Some("tmpfs"), safe, Some("size=16m,mode=0755")).step("a tmpfs")?;
+            chdir(place).step("the new root")?;
+            for Program { path, content, .. } in programs {
+                let path = path.trim_start_matches('/');
+                let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o555).open(path);
+                // Closed before it is started, else that fails with ETXTBSY.
+                file.and_then(|mut file| file.write_all(content)).step("the probe's file")?;
+            }
+        }
+        Content::Folder(folder) => {
+            // What else is mounted below belongs to the folder, and cannot be left out in a user namespace.
+            mount(Some(*folder), place, none, MsFlags::MS_BIND | MsFlags::MS_REC, none).step("the folder")?;
+            chdir(place).step("the new root")?;
+            give_devices()?;
+            // In a user namespace what its mount forbids has to stay forbidden (mount_namespaces(7)).
+            let locked = statvfs(".").step("the folder")?.flags();
+            let flags = [
+                (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+                (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+                (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+                (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+            ];
+            flags.into_iter().filter(|(flag, _)| locked.contains(*flag)).for_each(|(_, flag)| safe |= flag);
+        }
     }
     // The old root ends up on top of the new one and is taken away there (pivot_root(2)).
     pivot_root(".", ".").step("pivot_root")?;

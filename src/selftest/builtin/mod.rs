@@ -7,6 +7,7 @@
 
 pub mod inside;
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -70,13 +71,44 @@ pub async fn run(expectation: &Expectation, nonce: &str, depth: Depth, limit: Du
     Ok(conclude(expectation, nonce, &asked, sighting, &output))
 }
 
-fn conclude(expectation: &Expectation, nonce: &str, asked: &Asked, sighting: Sighting, output: &Output) -> Outcome {
-    let stderr = String::from_utf8_lossy(&output.stderr);
+/// Runs `program` in a builtin container whose root is `folder`, for `limit` at most, with `nonce` in its environment.
+///
+/// # Errors
+/// Where this program cannot be started anew.
+pub async fn run_in_folder(
+    folder: &Path,
+    program: &str,
+    arguments: &[&str],
+    nonce: &str,
+    limit: Duration,
+) -> std::io::Result<(Sighting, Output)> {
+    let words = [OsStr::new(VERB), folder.as_os_str(), OsStr::new(nonce), OsStr::new(program)];
+    let words: Vec<_> = words.into_iter().chain(arguments.iter().map(OsStr::new)).collect();
+    let mut talk = Talk::start(Path::new("/proc/self/exe"), &words)?;
+    // It makes the container within moments or not at all.
+    let _ = timeout(limit, talk.until(|_, said| pid_in(said).is_some())).await;
+    let pid = pid_in(talk.complaints());
+    // The kernel starts a program in steps, of which the environment that tells it is the last.
+    let glance = || match sight::look(pid?, nonce) {
+        Sighting::Seen(exe) => Some(exe),
+        Sighting::NotSeen(_) => None,
+    };
+    let (sighting, mut output) = sight::watch_to_end(talk, glance, limit).await?;
+    output.stderr = without_own_words(&output.stderr).into_bytes();
+    Ok((sighting, output))
+}
+
+/// What was said in the container, without the line of `inside`.
+fn without_own_words(stderr: &[u8]) -> String {
+    let stderr = String::from_utf8_lossy(stderr);
     let said: Vec<_> = stderr.lines().filter(|line| !line.starts_with(STARTED)).collect();
-    let said = one_line(said.join("\n").as_bytes());
-    let observation = Observation::of_probe(sighting, output, nonce, said.clone(), asked);
-    let judgement = match output.ending {
-        Ending::Exit(code) if code == i32::from(NO_CONTAINER) => Judgement::new(
+    said.join("\n")
+}
+
+/// That the container could not be made, where `ending` is of that.
+pub fn obstacle(ending: Ending, said: &str) -> Option<Judgement> {
+    (ending == Ending::Exit(NO_CONTAINER.into())).then(|| {
+        Judgement::new(
             Verdict::Unknown,
             format!("this system does not let us make a container: {said}"),
             if nix::unistd::geteuid().is_root() {
@@ -84,9 +116,14 @@ fn conclude(expectation: &Expectation, nonce: &str, asked: &Asked, sighting: Sig
             } else {
                 "Run it with sudo."
             },
-        ),
-        _ => judge(expectation, &observation),
-    };
+        )
+    })
+}
+
+fn conclude(expectation: &Expectation, nonce: &str, asked: &Asked, sighting: Sighting, output: &Output) -> Outcome {
+    let said = one_line(without_own_words(&output.stderr).as_bytes());
+    let observation = Observation::of_probe(sighting, output, nonce, said.clone(), asked);
+    let judgement = obstacle(output.ending, &said).unwrap_or_else(|| judge(expectation, &observation));
     Outcome { observation, judgement }
 }
 
