@@ -5,6 +5,7 @@
 //! starts no program.
 
 #[cfg(feature = "client")]
+pub mod arm;
 pub mod command;
 mod confinement;
 #[cfg(feature = "client")]

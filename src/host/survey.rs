@@ -12,6 +12,7 @@ use nix::sys::statfs::{AUTOFS_SUPER_MAGIC, PROC_SUPER_MAGIC, Statfs, fstatfs};
 use nix::sys::statvfs::FsFlags;
 use serde::Serialize;
 
+use super::arm::Arm32;
 use super::cpu::{self, Hardware};
 use super::dpkg::Packages;
 use super::engines::{self, Engine, Kind, State};
@@ -79,6 +80,8 @@ pub struct Survey {
     pub hardware: Option<Hardware>,
     /// How many bits the addresses of programs have.
     pub address_bits: Option<u32>,
+    /// What 32-bit ARM images find; none where the host is no ARM, and for an image.
+    pub arm32: Option<Arm32>,
     /// What runs as PID 1; of an image, what would.
     pub init: Option<Init>,
     /// The kernels whose modules are in an image.
@@ -233,6 +236,7 @@ pub async fn survey(root: &Root, limit: Duration) -> Survey {
         userland_differs: facts.userland.zip(Platform::of_machine(&facts.machine)).map(|(a, b)| a != b),
         hardware,
         address_bits,
+        arm32: if live { Arm32::read(&facts) } else { None },
         init,
         kernels: if live { Vec::new() } else { kernels(root) },
         binfmt_misc,

@@ -147,6 +147,11 @@ if [[ $name == trixie-arm64 ]]; then
         clang-19 --target=x86_64-linux-gnu -shared -nostdlib -fuse-ld=lld-19 -Wl,-z,max-page-size=4096 "-DPAGES=$pages" \
             tests/vm/layout.c -o "$work/programs/layout/$pages.so"
     done
+    mkdir "$root/opt/arm"
+    for kib in 4 64; do
+        clang-19 --target=arm-linux-gnueabi -march=armv5te -marm -ffreestanding -nostdlib -static -fuse-ld=lld-19 \
+            -Wl,-z,max-page-size=$((kib * 1024)) tests/vm/exit.c -o "$root/opt/arm/$kib"
+    done
     rm -rf "$work"/programs/{var,usr/share}
     mv "$work/programs" "$root/opt/programs"
     unpack bookworm arm64 "$work/older" qemu-user-static

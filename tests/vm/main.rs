@@ -132,6 +132,7 @@ fn keeps_its_containers(image: Image, extent: &Extent) {
         steps.step("share of the boot", || system.tell_boot());
         if system.has_programs() {
             steps.step("the verdict agrees with what programs do", || system.tells_what_programs_do(size));
+            steps.step("32-bit ARM", || system.tells_of_32_bit_arm(size));
             if extent.full {
                 steps.step("the same with an older QEMU", || system.tells_what_programs_do_with_older(size));
             }

@@ -74,6 +74,21 @@ impl System {
         assert_eq!((status.code, advised), (i32::from(!good), !good), "{}{}", status.out, status.err);
     }
 
+    /// `host` says of 32-bit ARM what programs show that are laid out for pages of 4 and of 64 KiB.
+    pub fn tells_of_32_bit_arm(&mut self, size: &str) {
+        let good = size == "4k";
+        let ran = self.machine.run("qemu-persist host --json");
+        let said: Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}"));
+        let told = &said["arm32"];
+        for (program, runs) in [("64", true), ("4", good)] {
+            let ran = self.machine.run(&format!("/opt/arm/{program}"));
+            eprintln!("              laid out for {program} KiB: {} {}", ran.code, ran.err.trim());
+            assert_eq!(ran.code == 0, runs, "{ran:?} {told:#}");
+        }
+        let expected = serde_json::json!({"native": ["v7", "v6", "v5"], "refused": [], "large_pages": !good});
+        assert_eq!(*told, expected, "{}", self.describe());
+    }
+
     /// The same with the QEMU of the release before, which is given back its place afterwards.
     pub fn tells_what_programs_do_with_older(&mut self, size: &str) {
         let drop_in = "/etc/qemu-persist/config.toml.d/50-older.toml";

@@ -9,6 +9,7 @@ use std::io;
 use programs::{show_engine, show_qemu, show_translators};
 
 use super::{Screen, Tone, escape};
+use crate::host::arm::Arm32;
 use crate::host::cpu::{Core, Hardware};
 use crate::host::survey::{BinfmtMisc, Place, Survey};
 use crate::host::{Confinement, EtcPersistence, KernelSupport};
@@ -116,6 +117,9 @@ fn show_kernel(survey: &Survey, screen: &mut Screen) -> io::Result<()> {
     field(screen, "Architecture", None, &facts.machine)?;
     let native = if facts.native.is_empty() { "nothing that is known by name".into() } else { list(&facts.native) };
     field(screen, "Runs by itself", None, &native)?;
+    if let Some(arm32) = &survey.arm32 {
+        show_arm32(arm32, screen)?;
+    }
     let usual = facts.page_size == 4096;
     let pages = format!("{} KiB", facts.page_size / 1024);
     let pages = if usual { pages } else { format!("{pages}, where programs for 4 KiB may fail under QEMU") };
@@ -126,6 +130,20 @@ fn show_kernel(survey: &Survey, screen: &mut Screen) -> io::Result<()> {
         None => format!("{bits} for programs"),
     });
     known(screen, "Address bits", bits.as_deref(), survey.unknown.get("address_bits"))
+}
+
+fn show_arm32(arm32: &Arm32, screen: &mut Screen) -> io::Result<()> {
+    let label = "32-bit ARM";
+    if arm32.native.is_empty() {
+        return field(screen, label, Some(Tone::Warning), "not by itself: only under QEMU");
+    }
+    let refused = format!("those before v7 may not, for /proc/sys/abi refuses {}", list(&arm32.refused));
+    let pages = "programs laid out for pages of 4 KiB do not start";
+    let mut text = vec![format!("images for {} run by themselves", list(&arm32.native))];
+    text.extend((!arm32.refused.is_empty()).then_some(refused));
+    text.extend(arm32.large_pages.then(|| pages.to_owned()));
+    let good = arm32.refused.is_empty() && !arm32.large_pages;
+    field(screen, label, (!good).then_some(Tone::Warning), &text.join("; "))
 }
 
 fn show_system(survey: &Survey, screen: &mut Screen) -> io::Result<()> {
@@ -276,6 +294,7 @@ mod tests {
                 virtual_address_bits: None,
             }),
             address_bits: Some(47),
+            arm32: Some(Arm32 { native: vec!["v7", "v6", "v5"], refused: vec!["setend"], large_pages: true }),
             init: None,
             kernels: Vec::new(),
             binfmt_misc: Some(BinfmtMisc {
