@@ -290,8 +290,9 @@ fn ours_follows_the_interpreter() {
     image.program("/usr/local/bin/qemu-x86_64", "arm64");
     let config = "platforms = [\"amd64\"]\n[interpreters]\namd64 = \"/usr/local/bin/qemu-x86_64\"\n";
     image.write("/etc/qemu-persist/config.toml", config);
-    image.expect(&[], 0, 1, 0);
+    image.expect(&["other-interpreter"], 1, 1, 0);
     assert_eq!(image.read(OURS), ours("/usr/local/bin/qemu-x86_64", "OF"));
+    image.expect_good();
 }
 
 #[test]

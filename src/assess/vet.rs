@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Vetting: what is wrong with a handler and its interpreter.
 
+use std::path::{Path, PathBuf};
+
 use crate::binfmt::rule::Rule;
 use crate::platform::Platform;
 use crate::qemu::{self, Interpreter, Suspicion, Translator, Trust};
@@ -34,12 +36,19 @@ pub enum Defect {
     WrongFlags,
     /// `C`: setuid programs gain their owner's rights, and the configuration does not ask for it.
     Credentials,
+    /// The configuration names another interpreter, which is there: its path.
+    NotConfigured(PathBuf),
 }
 
 impl Defect {
+    /// Whether it is registered otherwise although it works, since that is what the configuration says.
+    pub fn is_against_configuration(&self) -> bool {
+        matches!(self, Self::Credentials | Self::NotConfigured(_))
+    }
+
     /// Whether a handler with it is none that counts as good. The others are only reported.
     pub fn is_blocking(&self) -> bool {
-        !matches!(self, Self::Credentials | Self::InterpreterTrustUnknown(_))
+        !matches!(self, Self::Credentials | Self::NotConfigured(_) | Self::InterpreterTrustUnknown(_))
     }
 }
 
@@ -65,7 +74,18 @@ pub fn vet(snapshot: &Snapshot, target: &Target, rule: &Rule) -> Vec<Defect> {
         Some(Err(why)) => defects.push(Defect::InterpreterMissing(why.clone())),
         None => defects.push(Defect::InterpreterTrustUnknown("it was not looked at".to_owned())),
     }
+    defects.extend(not_configured(snapshot, target, rule));
     defects
+}
+
+fn not_configured(snapshot: &Snapshot, target: &Target, rule: &Rule) -> Option<Defect> {
+    let configured = snapshot.config.interpreters.iter();
+    let (_, path) = configured.into_iter().find(|(platform, _)| Some(*platform) == target.platform)?;
+    let file = |path: &Path| Some(&snapshot.interpreters.get(path)?.as_ref().ok()?.identity);
+    let wanted = file(path)?;
+    // The same file by another name would be the same handler, but for what the name demands.
+    let same = file(&rule.interpreter).is_some_and(|held| held.is_same(wanted));
+    (target.rule.is_none() && *path != rule.interpreter && !same).then(|| Defect::NotConfigured(path.clone()))
 }
 
 fn vet_interpreter(snapshot: &Snapshot, target: &Target, interpreter: &Interpreter, defects: &mut Vec<Defect>) {

@@ -131,6 +131,11 @@ states! {
         host.sh("mkdir -m 755 /srv && ln -s /usr/bin/qemu-aarch64-static /srv/qemu-aarch64 && chmod 777 /srv");
         host.register(&rule("qemu-aarch64", "/srv/qemu-aarch64", "OF"));
     };
+    another_interpreter: "other-interpreter", 1, Advice, |host| {
+        good(host);
+        host.sh(&format!("mkdir -p /usr/local/bin; cp {QEMU} /usr/local/bin/qemu-aarch64"));
+        host.write("/etc/qemu-persist/config.toml.d/50.toml", "interpreters.arm64 = \"/usr/local/bin/qemu-aarch64\"\n");
+    };
     foreign_credentials: "credentials-flag", 1, Asked, |host| host.register(&rule("qemu-aarch64", QEMU_P, "OCPF"));
     a_second_one_behind: "duplicate", 1, Note, |host| {
         host.register(&rule("older", "/usr/bin/gone", "O"));

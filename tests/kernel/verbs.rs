@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the verbs change, what they leave alone, and what they take back.
 
-use crate::sandbox::{QEMU, QEMU_P, rule};
+use crate::sandbox::{QEMU, QEMU_P, Sandbox, rule};
 use crate::{actions, good, json, unwrapped};
 
 #[test]
@@ -168,6 +168,49 @@ fn the_flag_c_of_the_distribution_is_overridden_and_given_back() {
     assert_eq!(host.status().ids(), ["unproven"]);
     host.qemu_persist(&["remove"]);
     assert_eq!(host.entry("qemu-aarch64"), before);
+}
+
+const OTHER: &str = "/usr/local/bin/qemu-aarch64";
+
+/// Another QEMU than the one that is registered, which the configuration names.
+fn configure_another(host: &Sandbox) {
+    host.sh(&format!("mkdir -p /usr/local/bin; cp {QEMU} {OTHER}"));
+    host.write("/etc/qemu-persist/config.toml.d/50.toml", &format!("interpreters.arm64 = {OTHER:?}\n"));
+}
+
+#[test]
+fn the_interpreter_that_the_configuration_names_takes_the_place_of_the_distributions_and_gives_it_back() {
+    let host = sandbox!();
+    host.write("/usr/lib/binfmt.d/qemu-aarch64.conf", &rule("qemu-aarch64", QEMU_P, "OPF"));
+    host.register(&rule("qemu-aarch64", QEMU_P, "OPF"));
+    let before = host.entry("qemu-aarch64");
+    // The same file by another name.
+    host.write("/etc/qemu-persist/config.toml.d/50.toml", &format!("interpreters.arm64 = {QEMU:?}\n"));
+    assert_eq!(host.apply(&[], 0)["changed"], false);
+    configure_another(&host);
+    assert_eq!(host.status().ids(), ["other-interpreter", "unproven"]);
+    host.apply(&[], 0);
+    assert!(host.entry("qemu-aarch64").expect("an entry").contains(OTHER));
+    assert!(host.sh("cat /etc/binfmt.d/qemu-aarch64.conf").contains(OTHER));
+    assert_eq!(host.status().ids(), ["unproven"]);
+    assert_eq!(host.apply(&[], 0)["changed"], false);
+    // What is no longer configured is no longer used.
+    host.sh("rm /etc/qemu-persist/config.toml.d/50.toml");
+    host.apply(&[], 0);
+    host.qemu_persist(&["remove"]);
+    assert_eq!(host.entry("qemu-aarch64"), before);
+}
+
+#[test]
+fn the_interpreter_of_somebody_else_goes_only_when_asked() {
+    let host = sandbox!();
+    host.register(&rule("qemu-aarch64", QEMU, "OF"));
+    configure_another(&host);
+    assert_eq!(host.apply(&[], 0)["entries"], host.apply(&[], 0)["entries"]);
+    assert!(host.entry("qemu-aarch64").expect("an entry").contains(QEMU));
+    assert!(host.status().ids().contains(&"other-interpreter"));
+    host.apply(&["--take-over"], 0);
+    assert!(host.entry("qemu-aarch64").expect("an entry").contains(OTHER));
 }
 
 #[test]

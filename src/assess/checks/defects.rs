@@ -25,7 +25,9 @@ fn judged<'l>(context: &Context<'_>, look: &'l Look<'_>) -> Option<&'l Standing>
 fn severity_of(defect: &Defect, standing: &Standing) -> Severity {
     match defect {
         Defect::OtherTranslator(_) if standing.entry.flags.fix_binary => Warning,
-        Defect::InterpreterDeleted(_) | Defect::InterpreterStale | Defect::Credentials => Warning,
+        Defect::InterpreterDeleted(_) | Defect::InterpreterStale | Defect::Credentials | Defect::NotConfigured(_) => {
+            Warning
+        }
         Defect::InterpreterTrustUnknown(_) => Unknown,
         _ => Critical,
     }
@@ -129,6 +131,11 @@ pub fn describe_defect(
             "the flag C lets setuid programs in foreign containers gain their owner's rights on this host".to_owned(),
             format!("Unless you rely on that: {take_over}."),
         ),
+        Defect::NotConfigured(wanted) => (
+            "other-interpreter",
+            format!("the configuration names another interpreter, {}", wanted.display()),
+            format!("To have that one run them: {take_over}."),
+        ),
     }
 }
 
@@ -171,6 +178,7 @@ pub fn why_not_working(look: &Look<'_>) -> String {
         Some(Defect::InterpreterTrustUnknown(_)) => "names an interpreter whose owner cannot be seen",
         Some(Defect::WrongFlags) => "lacks the flag P",
         Some(Defect::Credentials) => "has the flag C",
+        Some(Defect::NotConfigured(_)) => "names another interpreter than the configuration",
     };
     match &look.shadowed {
         Some(good) => format!("{name} {what}, and hides {good}"),

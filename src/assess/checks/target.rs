@@ -50,6 +50,7 @@ pub const CHECKS: &[TargetCheck] = &[
     defect_check!("interpreter-unverified", "whether others could change it cannot be seen"),
     defect_check!("wrong-flags", "the interpreter's name demands the flag P"),
     defect_check!("credentials-flag", "setuid programs gain their owner's rights in containers"),
+    defect_check!("other-interpreter", "the configuration names another interpreter than the handler's"),
     TargetCheck { id: "name-taken", title: "the conventional name is another handler's", run: name_taken },
     TargetCheck { id: "duplicate", title: "several handlers match the same programs", run: duplicate },
     TargetCheck { id: "no-qemu", title: "no QEMU that could be used is installed", run: no_qemu },

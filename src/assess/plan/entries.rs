@@ -21,9 +21,9 @@ pub(super) fn plan_entry(
     let subject = Some(target.subject.as_str());
     let take_over = wish.take_over || snapshot.config.take_over;
     if let Some(winner) = &look.winner {
-        let foreign_credentials = winner.defects.contains(&Defect::Credentials);
+        let against = winner.defects.iter().any(Defect::is_against_configuration);
         let overridable = matches!(winner.origin, Origin::Distribution(_) | Origin::Ours) || take_over;
-        if winner.is_good() && !(foreign_credentials && overridable) {
+        if winner.is_good() && !(against && overridable) {
             rename_stand_in(snapshot, look, desired.ok(), plan);
             return;
         }
@@ -127,7 +127,7 @@ fn good_behind(snapshot: &Snapshot, look: &Look<'_>) -> bool {
     let own = |name: &String| table.entry(name).is_none() || snapshot.registrations.entries.contains_key(name);
     let good = |entry: &Entry| {
         let standing = look::stand(snapshot, target, entry, true);
-        standing.is_good() && !standing.defects.contains(&Defect::Credentials)
+        standing.is_good() && !standing.defects.iter().any(Defect::is_against_configuration)
     };
     names.iter().all(own)
         && target.heads.iter().all(|head| {

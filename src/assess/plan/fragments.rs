@@ -52,7 +52,8 @@ pub(super) fn plan_fragment(
 /// Whether the files of others restore a handler at boot with which nothing is to be mended.
 fn restored_at_boot(look: &Look<'_>, take_over: bool) -> bool {
     let Some(boot) = &look.boot else { return false };
-    let mended = boot.defects.contains(&Defect::Credentials) && matches!(boot.origin, Origin::Distribution(_));
+    let against = boot.defects.iter().any(Defect::is_against_configuration);
+    let mended = against && matches!(boot.origin, Origin::Distribution(_));
     let translator = boot.defects.iter().any(|d| matches!(d, Defect::OtherTranslator(_)));
     let left_alone = translator && !take_over;
     (boot.is_good() && !mended) || left_alone

@@ -485,6 +485,33 @@ const TARGET_ROWS: &[Row] = &[
         &[("wrong-flags", Critical)],
     ),
     (
+        "an interpreter that the configuration does not name",
+        || {
+            with(|h| {
+                h.install("/opt/qemu")
+                    .0
+                    .interpreters
+                    .get_mut(Path::new("/opt/qemu"))
+                    .unwrap()
+                    .as_mut()
+                    .unwrap()
+                    .identity
+                    .ino = 12;
+                h.0.config.interpreters.push((platform("amd64"), "/opt/qemu".into()));
+            })
+        },
+        &[("other-interpreter", Warning)],
+    ),
+    (
+        "the same file by another name",
+        || {
+            with(|h| {
+                h.install("/opt/qemu").0.config.interpreters.push((platform("amd64"), "/opt/qemu".into()));
+            })
+        },
+        &[],
+    ),
+    (
         "C",
         || {
             with(|h| {
