@@ -197,6 +197,9 @@ fn the_interpreter_that_the_configuration_names_takes_the_place_of_the_distribut
     // What is no longer configured is no longer used.
     host.sh("rm /etc/qemu-persist/config.toml.d/50.toml");
     host.apply(&[], 0);
+    assert!(!host.entry("qemu-aarch64").expect("an entry").contains(OTHER));
+    assert!(!host.sh("cat /etc/binfmt.d/* 2>/dev/null || true").contains(OTHER));
+    assert_eq!(host.apply(&[], 0)["changed"], false);
     host.qemu_persist(&["remove"]);
     assert_eq!(host.entry("qemu-aarch64"), before);
 }
