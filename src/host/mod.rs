@@ -6,6 +6,7 @@
 
 #[cfg(feature = "client")]
 pub mod arm;
+#[cfg(feature = "client")]
 pub mod command;
 mod confinement;
 #[cfg(feature = "client")]
