@@ -27,6 +27,10 @@ const fn part(id: &'static str, severity: Severity, meaning: &'static str, cure:
 /// The part that decides whether common programs start at all (tonistiigi/binfmt issue 307).
 pub const FRAGMENT: &str = "pages.fragment";
 
+/// The part that follows from what another one, `isa`, found out: whether the level that programs find is enough for
+/// those that ask for more than the first (x86-64 psABI, "Micro-Architecture Levels").
+pub const LEVEL: &str = "isa.level";
+
 /// The part that is looked at in a container of its own: one that may gain rights.
 pub const SETUID: &str = "setuid";
 
@@ -43,6 +47,17 @@ pub static PARTS: &[Part] = &[
     part("pages.wx", Note, "code can be written to where data are next to it", small_pages),
     part("pages.shared", Note, "programs that share single pages of files (databases, caches) fail", small_pages),
     part("isa", Warning, "programs are not told which instructions they may use", look_at_qemu),
+    part(
+        LEVEL,
+        Warning,
+        "programs do not start that are built for x86-64-v2 (\"CPU does not support x86-64-v2\"), as in images of RHEL 9 \
+         and its relatives",
+        |_| {
+            "Look whether a variable QEMU_CPU is set for containers, and for a QEMU of version 7.2 or newer: \
+             `qemu-persist host`."
+                .to_owned()
+        },
+    ),
     part("isa.avx2", Warning, "programs that calculate with AVX2 get wrong results or crash", look_at_qemu),
     part("exec.path", Warning, "programs cannot start others", look_at_handler),
     part("exec.relative", Warning, "programs cannot start others by a relative path", look_at_handler),

@@ -19,6 +19,8 @@ if [ "${QEMU_PERSIST_BENCH:-}" != inside ]; then
     # As it is packaged.
     cargo build --release --no-default-features --bin qemu-persistd --manifest-path "$here/../Cargo.toml"
     cargo bench --no-run --bench latency --manifest-path "$here/../Cargo.toml"
+    echo "== the self-test, with Docker"
+    cargo bench --quiet --manifest-path "$here/../Cargo.toml" --bench depth -- "${rounds:-20}"
     QEMU_PERSIST_BENCH=inside exec unshare --user --map-root-user --mount "$0" "$runs"
 fi
 

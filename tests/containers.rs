@@ -249,6 +249,29 @@ fn what_programs_rely_on_is_looked_at_in_containers() {
 }
 
 #[test]
+fn system_calls_that_a_seccomp_profile_refuses_are_told() {
+    let host = host!("/usr/sbin/dockerd", "/usr/sbin/runc");
+    let refuse =
+        |name: &str, errno: i32| format!(r#"{{"names": ["{name}"], "action": "SCMP_ACT_ERRNO", "errnoRet": {errno}}}"#);
+    let calls = [refuse("memfd_create", nix::libc::EPERM), refuse("close_range", nix::libc::ENOSYS)].join(", ");
+    host.write("/run/profile.json", &format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{calls}]}}"#));
+    host.write("/run/daemon.json", r#"{"seccomp-profile": "/run/profile.json"}"#);
+    host.start_docker();
+    host.register(&rule());
+    let report = host.selftest(&["--runtime", "docker", "--depth", "full"]);
+    let parts = report.result("docker")["parts"].as_array().expect("parts");
+    let of = |name: &str| parts.iter().find(|part| part["part"] == name).expect("the part");
+    assert_eq!(of("syscalls.memfd_create")["found"], "broken", "{report:#?}");
+    assert!(of("syscalls.memfd_create")["detail"].as_str().is_some_and(|text| text.contains("EPERM")), "{report:#?}");
+    assert_eq!(of("syscalls.close_range")["found"], "absent", "{report:#?}");
+    for well in ["syscalls.statx", "syscalls.getrandom", "syscalls.pidfd_open"] {
+        assert_eq!(of(well)["found"], "works", "{report:#?}");
+    }
+    // Programs fall back, so that it is no more than a note.
+    assert_eq!((report.code, report.verdict("docker")), (0, "pass"), "{report:#?}");
+}
+
+#[test]
 fn containers_that_have_ended_are_explained() {
     let host = host!("/usr/sbin/dockerd", "/usr/bin/podman", "/usr/sbin/runc");
     host.start_docker();

@@ -12,7 +12,7 @@ use super::image::DEPTH_PROBE;
 use super::probes::status::CANNOT_BECOME;
 use crate::finding::Severity::{self, Note};
 use crate::host::command::{Ending, Output};
-use crate::parts::{PARTS, Part, SETUID};
+use crate::parts::{LEVEL, PARTS, Part, SETUID};
 use crate::platform::Platform;
 use crate::record::BrokenPart;
 use crate::snapshot::Snapshot;
@@ -47,6 +47,7 @@ impl Depth {
         };
         let is_there = move |part: &&Part| match part.id {
             "isa.avx2" | "threads.order" => x86,
+            LEVEL => platform.oci == "amd64",
             "address-space" => wide,
             _ => x86 || part.group() != "pages",
         };
@@ -116,8 +117,13 @@ impl Asked {
     /// What it found out, from what it wrote as another program.
     pub fn read(&self, output: &[u8], nonce: &str) -> Vec<PartResult> {
         let mut parts = read(output, nonce, self.parts());
-        if let Some(isa) = parts.iter_mut().find(|part| part.part == "isa" && part.found == Found::Works) {
-            isa.detail = features(self.platform, &isa.detail).unwrap_or_else(|| std::mem::take(&mut isa.detail));
+        let Some(isa) = parts.iter_mut().find(|part| part.part == "isa" && part.found == Found::Works) else {
+            return parts;
+        };
+        let found = level(&isa.detail);
+        isa.detail = features(self.platform, &isa.detail).unwrap_or_else(|| std::mem::take(&mut isa.detail));
+        if let (Some(level), Some((found, detail))) = (parts.iter_mut().find(|part| part.part == LEVEL), found) {
+            (level.found, level.detail) = (found, detail.to_owned());
         }
         parts
     }
@@ -183,6 +189,16 @@ impl PartResult {
     pub fn broken(&self) -> Option<BrokenPart> {
         let broken = || BrokenPart { part: self.part.to_owned(), detail: self.detail.clone() };
         (self.found == Found::Broken).then(broken)
+    }
+}
+
+/// Whether programs for later levels than x86-64-v1 start on the one that is `told`; none where it is no level.
+fn level(told: &str) -> Option<(Found, &'static str)> {
+    match told.strip_prefix("x86-64-v")? {
+        "1" => Some((Found::Broken, "programs find x86-64-v1")),
+        "2" => Some((Found::Works, "those for x86-64-v3, as in images of RHEL 10, do not start")),
+        "3" | "4" => Some((Found::Works, "")),
+        _ => None,
     }
 }
 
@@ -354,6 +370,21 @@ mod tests {
             assert_eq!(*found, Found::Unknown, "{output}");
             assert!(detail.contains(why), "{output}: {detail}");
         }
+    }
+
+    #[test]
+    fn what_the_level_foretells_is_told() {
+        let of = |told: &str, name| {
+            let output = format!("A nonce\nqemu-persist-depth 1\nisa works {told}\nisa exit 0\nend n\n");
+            let asked = Asked::new(platform(name), Some(Depth::Full));
+            let parts = asked.read(asked.split(output.as_bytes()).1, "n");
+            parts.into_iter().find(|part| part.part == LEVEL).map(|part| part.found)
+        };
+        assert_eq!(of("x86-64-v1", "amd64"), Some(Found::Broken));
+        assert_eq!(of("x86-64-v2", "amd64"), Some(Found::Works));
+        assert_eq!(of("x86-64-v4", "amd64"), Some(Found::Works));
+        assert_eq!(of("x86-64-v9", "amd64"), Some(Found::Unknown));
+        assert_eq!(of("x86-64-v1", "386"), None);
     }
 
     #[test]

@@ -160,6 +160,8 @@ fn the_level_is_that_of_the_processor_that_qemu_shows() {
         let Some(results) = place.under_qemu(&[], Some(cpu)) else { return };
         assert_eq!(results["isa"], (Found::Works, level.to_owned()), "{cpu}");
         assert_eq!(results["isa.avx2"].0, avx2, "{cpu}");
+        let enough = if level == "x86-64-v1" { Found::Broken } else { Found::Works };
+        assert_eq!(results["isa.level"].0, enough, "{cpu}");
     }
 }
 
