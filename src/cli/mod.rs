@@ -2,6 +2,7 @@
 //! The command line: what can be asked for, and one file per verb.
 
 pub mod apply;
+mod as_user;
 pub mod config;
 pub mod explain;
 pub mod fix;
@@ -22,7 +23,7 @@ use crate::config::ConfigError;
 use crate::files::Root;
 use crate::platform::Platform;
 use crate::report::{Screen, shell_word};
-use crate::selftest::builtin;
+use crate::selftest::{as_user as inner, builtin};
 use crate::snapshot::Snapshot;
 
 /// Wrong usage (`EX_USAGE`, sysexits.h).
@@ -166,6 +167,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     // No verb for people: neither help nor completions are to show it.
     if arguments.get(1).is_some_and(|verb| verb == builtin::VERB) {
         return builtin::inside::run(&arguments[2..]);
+    }
+    if arguments.get(1).is_some_and(|verb| verb == inner::VERB) {
+        return inner::become_user(&arguments[2..]);
     }
     let mut screen = Screen::stdout();
     if arguments.get(1).is_some_and(|verb| verb == package::VERB) {

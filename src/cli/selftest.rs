@@ -17,6 +17,7 @@ use crate::finding::{Finding, Severity};
 use crate::platform::Platform;
 use crate::record::{self, Proofs};
 use crate::report::{Screen, selftest as show};
+use crate::selftest::as_user::RanAs;
 use crate::selftest::depth::Depth;
 use crate::selftest::engine::Traces;
 use crate::selftest::programs::Folder;
@@ -38,6 +39,9 @@ pub struct Args {
     /// Run this image instead of the probe that is built in; it is pulled where it is not here
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
+    /// As this user, with this user's engines (rootless Docker or Podman): takes root, unless it is you
+    #[arg(long, value_name = "NAME")]
+    pub as_user: Option<String>,
     /// How much to look at beside what uname says: what decides whether common programs start, or all that
     /// programs rely on
     #[arg(long, value_name = "DEPTH", value_enum, default_value_t, conflicts_with = "image")]
@@ -79,13 +83,18 @@ fn subject(args: &Args) -> Result<Subject, Failure> {
 }
 
 /// How often what was registered anew meanwhile is run again.
-const AGAIN: usize = 3;
+pub(super) const AGAIN: usize = 3;
 
 /// Runs it and gives the exit code.
 ///
 /// # Errors
 /// [`Failure`], and those of the system.
 pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
+    if let Some(name) = &args.as_user {
+        if let Some(code) = super::as_user::run(name, args, screen)? {
+            return Ok(code);
+        }
+    }
     let root = Root::live();
     let (mut snapshot, error) = Snapshot::take(&root, true);
     if let Some(error) = error {
@@ -170,16 +179,17 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
             advice: "To want one: `sudo qemu-persist enable PLATFORM`.".into(),
         });
     }
+    let ran_as = RanAs::current();
     if args.json {
-        show::json(&report, recorded, screen)?;
+        show::json(&report, recorded, &ran_as, screen)?;
     } else {
-        show::text(&report, recorded, args.depth, screen)?;
+        show::text(&report, recorded, &ran_as, args.depth, screen)?;
     }
     Ok(crate::finding::exit_code(&report.all_findings()))
 }
 
 /// Waits for a signal that asks to stop, and gives the exit code that shells give for it.
-async fn interrupted() -> io::Result<u8> {
+pub(super) async fn interrupted() -> io::Result<u8> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;

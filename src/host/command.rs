@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
@@ -120,15 +120,24 @@ impl Talk {
     /// # Errors
     /// Those of `execve(2)`.
     pub fn start(program: &Path, arguments: &[impl AsRef<OsStr>]) -> io::Result<Self> {
-        let mut child = Command::new(program)
-            .args(arguments)
-            .env("LC_ALL", "C")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()?;
+        let mut command = Command::new(program);
+        command.args(arguments).env("LC_ALL", "C").process_group(0);
+        Self::with(command)
+    }
+
+    /// Starts `program`, which makes a session of its own (setsid(2)), as the leader of a process group cannot.
+    ///
+    /// # Errors
+    /// Those of `execve(2)`.
+    pub fn start_leader(program: &Path, arguments: &[impl AsRef<OsStr>]) -> io::Result<Self> {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        Self::with(command)
+    }
+
+    fn with(mut command: Command) -> io::Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.kill_on_drop(true).spawn()?;
         Ok(Self {
             group: child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw),
             stdin: child.stdin.take(),
@@ -198,6 +207,14 @@ impl Talk {
         let _ = timeout(GRACE, self.drain()).await;
         self.kill();
         Ok(ending(status))
+    }
+
+    /// Sends `signal` to the program alone.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
+            // It may have ended meanwhile.
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
     }
 
     /// Ends it, and everything in its process group.

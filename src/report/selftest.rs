@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{Screen, Tone, escape};
 use crate::finding::{Finding, Health, exit_code};
 use crate::selftest::Recorded;
+use crate::selftest::as_user::RanAs;
 use crate::selftest::depth::{Depth, Found, PartResult};
 use crate::selftest::judge::Verdict;
 use crate::selftest::programs::ProgramResult;
@@ -23,11 +24,11 @@ fn word(verdict: Verdict) -> (&'static str, Tone) {
     }
 }
 
-/// Shows `report` of a run of `depth` to people; `recorded` says whether it counts as proof.
+/// Shows `report` of a run of `depth` by the user `ran_as` to people; `recorded` says whether it counts as proof.
 ///
 /// # Errors
 /// Those of writing.
-pub fn text(report: &Report, recorded: Recorded, depth: Depth, screen: &mut Screen) -> io::Result<()> {
+pub fn text(report: &Report, recorded: Recorded, ran_as: &RanAs, depth: Depth, screen: &mut Screen) -> io::Result<()> {
     for platform in &report.platforms {
         for (index, result) in platform.results.iter().enumerate() {
             let name = if index == 0 { platform.platform.to_string() } else { String::new() };
@@ -49,9 +50,17 @@ pub fn text(report: &Report, recorded: Recorded, depth: Depth, screen: &mut Scre
         Recorded::OwnImage => "only runs of the built-in probe are",
         Recorded::Yes | Recorded::Nothing | Recorded::Failed => "",
     };
+    let mut said = Vec::new();
+    if ran_as.uid != 0 {
+        let number = ran_as.uid.to_string();
+        said.push(format!("Run as {}, with that user's engines.", ran_as.name.as_ref().unwrap_or(&number)));
+    }
     if passes && !why.is_empty() {
+        said.push(format!("Not recorded as proof for `qemu-persist status`: {why}."));
+    }
+    if !said.is_empty() {
         screen.line("")?;
-        screen.paragraph("", 0, &format!("Not recorded as proof for `qemu-persist status`: {why}."))?;
+        screen.paragraph("", 0, &escape(&said.join(" ")))?;
     }
     screen.flush()
 }
@@ -153,23 +162,26 @@ pub struct Told<'a> {
     exit_code: u8,
     /// Whether it counts as proof for `qemu-persist status`.
     recorded: bool,
+    /// Whom it ran as: the engines are those of this user.
+    user: &'a RanAs,
     /// What was found out about each platform.
     platforms: &'a [PlatformReport],
     /// Everything that is wrong.
     findings: Vec<Finding>,
 }
 
-/// Writes `report` as one JSON object.
+/// Writes `report` of a run by the user `ran_as` as one JSON object.
 ///
 /// # Errors
 /// Those of writing.
-pub fn json(report: &Report, recorded: Recorded, screen: &mut Screen) -> io::Result<()> {
+pub fn json(report: &Report, recorded: Recorded, ran_as: &RanAs, screen: &mut Screen) -> io::Result<()> {
     let findings = report.all_findings();
     screen.json(&Told {
         schema: 1,
         verdict: Health::of(&findings),
         exit_code: exit_code(&findings),
         recorded: recorded == Recorded::Yes,
+        user: ran_as,
         platforms: &report.platforms,
         findings,
     })

@@ -82,6 +82,9 @@ impl Engine {
         };
         let advice = match self.kind {
             _ if why.to_lowercase().contains("permission denied") => "Run it with sudo.",
+            Kind::Docker if asked.endpoint.is_some_and(|place| place.starts_with("unix:///run/user/")) => {
+                "Start it, as its user: `systemctl --user start docker`."
+            }
             Kind::Docker => "Start it: `sudo systemctl start docker`.",
             Kind::Podman => "See what `podman info` says.",
             Kind::Nerdctl => "Start it: `sudo systemctl start containerd`.",

@@ -5,6 +5,7 @@
 //! run the very interpreter that the winning handler names. What ran natively, or through another
 //! file, is a failure; what was not seen is no proof.
 
+pub mod as_user;
 pub mod builtin;
 mod container;
 mod control;
@@ -22,6 +23,7 @@ pub mod running;
 mod runtimes;
 pub mod saying;
 pub mod sight;
+mod step;
 pub mod token;
 pub mod user_image;
 

@@ -25,6 +25,7 @@ use super::{NO_CONTAINER, NO_EXEC, STARTED};
 use crate::platform::Platform;
 use crate::selftest::image::{PROBE, Program, programs};
 use crate::selftest::programs::USUAL_PATH;
+use crate::selftest::step::{Obstacle, Step as _};
 use crate::selftest::user_image::MARK;
 
 /// The user and group that the probe runs as (Debian's `nobody` and `nogroup`; the kernel's
@@ -33,24 +34,6 @@ const NOBODY: u32 = 65534;
 
 /// Where the new root is put first; a directory that is always there.
 const PLACES: [&str; 4] = ["/tmp", "/run", "/mnt", "/dev"];
-
-/// A step that the system did not allow.
-#[derive(Debug, thiserror::Error)]
-#[error("{step}: {error}")]
-struct Obstacle {
-    step: &'static str,
-    error: io::Error,
-}
-
-trait Step<T> {
-    fn step(self, step: &'static str) -> Result<T, Obstacle>;
-}
-
-impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
-    fn step(self, step: &'static str) -> Result<T, Obstacle> {
-        self.map_err(|e| Obstacle { step, error: e.into() })
-    }
-}
 
 /// What the container's root holds.
 enum Content<'a> {
