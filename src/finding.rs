@@ -89,6 +89,7 @@ pub const OTHERS: &[(&str, &str)] = &[
     ("containers-unknown", "an engine does not say which containers it runs"),
     ("engine-down", "an engine was not tested, since it does not answer"),
     ("selftest-failed", "the container does not work as it must"),
+    ("handlers-masked", "the engine's user namespace has handlers of its own, which hide those of the host"),
     ("selftest-unseen", "the answer is right, but the interpreter could not be looked at"),
     ("selftest-unknown", "whether the container works could not be found out"),
     ("selftest-no-probe", "a handler of the configuration's own was not tested"),

@@ -32,6 +32,19 @@ pub static CAUSES: &[Cause] = &[
         },
     },
     Cause {
+        id: "handlers-masked",
+        title: "A rootless engine's user namespace has a binfmt_misc of its own, which hides the host's handlers from its \
+                containers until that namespace ends",
+        signs: &[Line(&["exec format error"]), Line(&["cannot execute binary file"])],
+        weigh: weigh::masked,
+        cure: |_| {
+            "See whether they reach the engines of a user: `sudo qemu-persist selftest --as-user NAME`. What ends the \
+             namespace is, as that user, `podman system migrate` or `systemctl --user restart docker`; a container that \
+             registers handlers in it (tonistiigi/binfmt) is what brings it about."
+                .to_owned()
+        },
+    },
+    Cause {
         id: "interpreter-not-held",
         title: "The handler's interpreter is looked for inside the container, where it is not: the handler has no flag F, \
                 or its interpreter is no static program",

@@ -7,6 +7,7 @@ use super::table::CAUSES;
 use super::{Chance, Fit, Host, exit_code, explain};
 use crate::assess::tests::{Host as Fixture, QEMU, rule};
 use crate::platform::Platform;
+use crate::snapshot::Kernel;
 
 fn with<T>(fixture: &Fixture, bits: u32, use_it: impl FnOnce(&Host<'_>) -> T) -> T {
     let assessment = fixture.assess();
@@ -26,14 +27,18 @@ const TEXTS: &[Row] = &[
     (
         "printed by docker run of Docker 20.10, without a handler",
         "exec /bin/uname: exec format error",
-        &["no-handler", "wrong-program"],
+        &["no-handler", "wrong-program", "handlers-masked"],
     ),
     (
         "printed by bash 5.2 for a foreign program, without a handler",
         "bash: line 1: /bin/busybox: cannot execute binary file: Exec format error",
-        &["no-handler", "wrong-program"],
+        &["no-handler", "wrong-program", "handlers-masked"],
     ),
-    ("printed by dash for the same", "sh: 1: /bin/busybox: Exec format error", &["no-handler", "wrong-program"]),
+    (
+        "printed by dash for the same",
+        "sh: 1: /bin/busybox: Exec format error",
+        &["no-handler", "wrong-program", "handlers-masked"],
+    ),
     (
         "printed by bash 5.2, with a handler whose interpreter is not there",
         "bash: line 1: /bin/busybox: cannot execute: required file not found",
@@ -168,12 +173,18 @@ fn the_host_says_what_is_likely() {
     let mut not_held = Fixture::healthy();
     not_held.replace(&rule("qemu-x86_64", QEMU, ""));
     let empty = Fixture::empty();
+    let mut old = Fixture::healthy();
+    old.0.facts.kernel_release = "6.1.0-40-arm64".into();
+    let mut hidden = Fixture::empty();
+    (hidden.0.kernel, hidden.0.facts.user_namespace) = (Kernel::NotMounted, true);
     let mut narrow = Fixture::healthy();
     narrow.0.facts.userland = Platform::named("arm");
     let exec = "exec /bin/app: exec format error";
     let rows: &[OnHost<'_>] = &[
-        (exec, &healthy, 47, &[("wrong-program", Possible), ("no-handler", Unlikely)]),
-        (exec, &empty, 47, &[("no-handler", Likely), ("wrong-program", Possible)]),
+        (exec, &healthy, 47, &[("wrong-program", Possible), ("handlers-masked", Possible), ("no-handler", Unlikely)]),
+        (exec, &old, 47, &[("no-handler", Possible), ("wrong-program", Possible), ("handlers-masked", Unlikely)]),
+        (exec, &hidden, 47, &[("handlers-masked", Likely), ("no-handler", Possible), ("wrong-program", Possible)]),
+        (exec, &empty, 47, &[("no-handler", Likely), ("wrong-program", Possible), ("handlers-masked", Unlikely)]),
         (
             "exec /app: no such file or directory",
             &not_held,

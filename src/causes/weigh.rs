@@ -50,6 +50,28 @@ pub(super) fn no_handler(host: &Host<'_>) -> Weight {
     }
 }
 
+/// A user namespace hides the host's handlers.
+pub(super) fn masked(host: &Host<'_>) -> Weight {
+    if let Some(weight) = found(host, "masked-namespace") {
+        return weight;
+    }
+    let release = &host.snapshot.facts.kernel_release;
+    match failing(host) {
+        _ if has_one_table(release) => Weight::new(
+            Chance::Unlikely,
+            format!("the kernel {release} has one table of handlers for all; namespaces have their own from 6.7 on"),
+        ),
+        Some(finding) => Weight::new(Chance::Unlikely, format!("the host's own do not work: {}", told(finding))),
+        None => Weight::open(),
+    }
+}
+
+/// Whether `release` is that of a kernel before 6.7, with which a user namespace cannot have a table of its own.
+fn has_one_table(release: &str) -> bool {
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse::<u32>().ok());
+    matches!((numbers.next().flatten(), numbers.next().flatten()), (Some(major), Some(minor)) if (major, minor) < (6, 7))
+}
+
 /// A handler's interpreter is not to be found inside containers.
 pub(super) fn not_held(host: &Host<'_>) -> Weight {
     let bad = |defect: &Defect| matches!(defect, Defect::NoFixBinary | Defect::InterpreterDynamic(_));

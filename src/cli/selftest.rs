@@ -39,8 +39,11 @@ pub struct Args {
     /// Run this image instead of the probe that is built in; it is pulled where it is not here
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
-    /// As this user, with this user's engines (rootless Docker or Podman): takes root, unless it is you
-    #[arg(long, value_name = "NAME")]
+    /// Run as this user, with the engines that this user has (rootless Docker or Podman): takes root, unless it is you
+    ///
+    /// It is started with the variables that a login sets, and without those of yours. What runs as a user is no proof for
+    /// status, and shows whether the handlers reach this user's containers.
+    #[arg(long, value_name = "NAME", value_hint = clap::ValueHint::Username)]
     pub as_user: Option<String>,
     /// How much to look at beside what uname says: what decides whether common programs start, or all that
     /// programs rely on

@@ -14,6 +14,8 @@ pub const MOUNTINFO: &str = "/proc/self/mountinfo";
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
+    /// The file system's device, as `major:minor`.
+    pub device: String,
     /// Where it is mounted.
     pub point: PathBuf,
     /// The kind of file system: `ext4`, `overlay`.
@@ -43,13 +45,14 @@ fn unescape(text: &str) -> OsString {
 
 fn parse_line(line: &str) -> Option<Mount> {
     let (left, right) = line.split_once(" - ")?;
-    let mut left = left.split(' ').skip(4);
-    let (point, mount_options) = (left.next()?, left.next()?);
+    let mut left = left.split(' ').skip(2);
+    let (device, _root, point, mount_options) = (left.next()?, left.next()?, left.next()?, left.next()?);
     let mut right = right.split(' ');
     let (kind, _source) = (right.next()?, right.next()?);
     let options = right.next().unwrap_or_default();
     let read_only = |options: &str| options.split(',').any(|o| o == "ro");
     Some(Mount {
+        device: device.to_owned(),
         point: unescape(point).into(),
         kind: kind.to_owned(),
         read_only: read_only(mount_options) || read_only(options),
@@ -133,7 +136,7 @@ mod tests {
              nonsense\n37 35 0:3 / /x rw - overlay overlay rw,upperdir=/a\\054b\n",
         );
         assert_eq!(mounts.len(), 2);
-        assert_eq!(mounts[0].point, Path::new("/mnt 2"));
+        assert_eq!((mounts[0].point.as_path(), mounts[0].device.as_str()), (Path::new("/mnt 2"), "98:0"));
         assert_eq!((mounts[0].kind.as_str(), mounts[0].read_only), ("ext3", true));
         assert_eq!(mounts[1].options, ["rw", "upperdir=/a,b"]);
     }

@@ -52,8 +52,7 @@ pub fn text(report: &Report, recorded: Recorded, ran_as: &RanAs, depth: Depth, s
     };
     let mut said = Vec::new();
     if ran_as.uid != 0 {
-        let number = ran_as.uid.to_string();
-        said.push(format!("Run as {}, with that user's engines.", ran_as.name.as_ref().unwrap_or(&number)));
+        said.push(format!("Run as {ran_as}, with that user's engines."));
     }
     if passes && !why.is_empty() {
         said.push(format!("Not recorded as proof for `qemu-persist status`: {why}."));

@@ -6,6 +6,7 @@
 //! runs from there on has nothing of root's, neither memory nor descriptors nor a terminal.
 
 use std::ffi::{CString, OsStr, OsString};
+use std::fmt;
 use std::fs::{self, Metadata};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -41,8 +42,21 @@ pub struct RanAs {
 impl RanAs {
     /// The user that this program runs as.
     pub fn current() -> Self {
-        let uid = Uid::effective();
+        Self::of(Uid::effective())
+    }
+
+    /// The user `uid`.
+    pub fn of(uid: Uid) -> Self {
         Self { name: User::from_uid(uid).ok().flatten().map(|user| user.name), uid: uid.as_raw() }
+    }
+}
+
+impl fmt::Display for RanAs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => f.write_str(name),
+            None => write!(f, "the user {}", self.uid),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -15,6 +16,7 @@ use super::judge::{Judgement, Observation, Verdict, has_answered, judge};
 use super::saying::{error_line, one_line};
 use super::sight::{self, Sighting, Unseen};
 use super::token::{CONTAINER_PREFIX, LABEL, REPOSITORY, Token};
+use super::user_namespace::UserNamespace;
 use crate::host::command::{self, Ending, Output, Talk};
 use crate::host::engines::{self, Kind, State};
 use crate::record::boot_seconds;
@@ -118,16 +120,17 @@ impl Engine {
             let how = if loaded.ending == Ending::TimedOut { " in time" } else { "" };
             let reason = format!("{} did not take the test's image{how}: {}", self.kind, error_line(&loaded.stderr));
             let advice = "See whether the engine has room for images and can load one.";
-            return Ok(Judged { observation: None, judgement: Judgement::new(Verdict::Unknown, reason, advice) });
+            return Ok(Judged::of_none(Judgement::new(Verdict::Unknown, reason, advice)));
         }
         let name = token.container();
         let mut run = self.run_command(&platform, token, &["--security-opt", "no-new-privileges"]);
         run.extend(asked.arguments(&token.nonce));
         let mut talk = Talk::start(&self.program, &run)?;
         let mut sighting = Sighting::NotSeen(Unseen::TooSoon);
+        let mut namespace = None;
         let conversation = async {
             if talk.until(|output, _| has_answered(output, &token.nonce, &asked)).await {
-                sighting = self.look(&name, &token.nonce, limit).await;
+                (sighting, namespace) = self.look(&name, &token.nonce, limit).await;
             }
             talk.finish(&[]).await
         };
@@ -143,7 +146,7 @@ impl Engine {
             asked.read_rights(&mut observation.parts, &output.stdout, &token.nonce);
         }
         let judgement = judge(expectation, &observation);
-        Ok(Judged { observation: Some(observation), judgement })
+        Ok(Judged { observation: Some(observation), judgement, namespace: namespace.map(Rc::new) })
     }
 
     /// The arguments that run the private image of `token`, up to what the probe is given behind its nonce.
@@ -162,17 +165,24 @@ impl Engine {
         run
     }
 
-    /// Looks at the process of the running container `name`.
-    async fn look(&self, name: &str, nonce: &str, limit: Duration) -> Sighting {
+    /// Looks at the process of the running container `name`, and where it is seen for its user namespace, if that is
+    /// another than ours.
+    async fn look(&self, name: &str, nonce: &str, limit: Duration) -> (Sighting, Option<UserNamespace>) {
         let inspect = ["inspect", "--format", "{{.State.Pid}}", name];
-        match self.ask(&inspect, limit.min(SHORT)).await {
+        let why = match self.ask(&inspect, limit.min(SHORT)).await {
             Ok(output) if output.succeeded() => match one_line(&output.stdout).parse() {
-                Ok(pid) if pid > 0 => sight::look(pid, nonce),
-                _ => Sighting::NotSeen(Unseen::Other("the engine does not say which process it is".into())),
+                Ok(pid) if pid > 0 => {
+                    let sighting = sight::look(pid, nonce);
+                    let is_seen = matches!(sighting, Sighting::Seen(_));
+                    let namespace = is_seen.then(|| UserNamespace::other(pid).ok().flatten()).flatten();
+                    return (sighting, namespace);
+                }
+                _ => "the engine does not say which process it is".into(),
             },
-            Ok(output) => Sighting::NotSeen(Unseen::Other(error_line(&output.stderr))),
-            Err(e) => Sighting::NotSeen(Unseen::Other(e.to_string())),
-        }
+            Ok(output) => error_line(&output.stderr),
+            Err(e) => e.to_string(),
+        };
+        (Sighting::NotSeen(Unseen::Other(why)), None)
     }
 
     /// Removes a container, by name. One that is not there is no error.
@@ -250,6 +260,15 @@ pub struct Judged {
     pub observation: Option<Observation>,
     /// What that means.
     pub judgement: Judgement,
+    /// The user namespace of the container, where it was seen and is another than ours.
+    pub namespace: Option<Rc<UserNamespace>>,
+}
+
+impl Judged {
+    /// Where no container was started.
+    pub fn of_none(judgement: Judgement) -> Self {
+        Self { observation: None, judgement, namespace: None }
+    }
 }
 
 /// What runs have left with engines and is to be removed, whatever happens.

@@ -102,6 +102,8 @@ pub struct Judgement {
     pub advice: String,
     /// Whether what was said may tell more than that.
     pub is_open: bool,
+    /// Whether the kernel did not take the handler that is registered.
+    pub is_not_taken: bool,
 }
 
 const APPLY: &str = "Run `sudo qemu-persist apply`.";
@@ -114,7 +116,7 @@ impl Judgement {
 
     /// `reason` is what is wrong.
     pub fn new(verdict: Verdict, reason: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { verdict, reason: reason.into(), advice: advice.into(), is_open: false }
+        Self { verdict, reason: reason.into(), advice: advice.into(), is_open: false, is_not_taken: false }
     }
 
     fn open(self) -> Self {
@@ -262,10 +264,13 @@ fn no_answer(expectation: &Expectation, observation: &Observation) -> Judgement 
             format!("the handler {name} has no F flag, so that its interpreter is not found in a container{behind}"),
             APPLY,
         ),
-        Handler::Wins { name, .. } if lower.contains("exec format error") => Judgement::fail(
-            format!("it was not run by the handler {name} that is registered here{behind}"),
-            "See whether the engine runs in a container or virtual machine with handlers of its own.",
-        ),
+        Handler::Wins { name, .. } if lower.contains("exec format error") => Judgement {
+            is_not_taken: true,
+            ..Judgement::fail(
+                format!("it was not run by the handler {name} that is registered here{behind}"),
+                "See whether the engine runs in a container or virtual machine with handlers of its own.",
+            )
+        },
         _ if !observation.asks_machine => Judgement::fail(
             format!("the command {how}{behind}"),
             "See whether the command does so on a machine of that platform as well.",

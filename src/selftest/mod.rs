@@ -15,6 +15,7 @@ pub mod engine;
 pub mod expect;
 pub mod image;
 pub mod judge;
+pub mod masked;
 pub mod probes;
 pub mod programs;
 pub mod proof;
@@ -26,6 +27,7 @@ pub mod sight;
 mod step;
 pub mod token;
 pub mod user_image;
+pub mod user_namespace;
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -154,7 +156,7 @@ pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progre
             let mut result = run_one(&expectation, runtime, request, &host, traces, progress).await;
             if result.verdict == Verdict::Fail && result.machine.is_none() && request.subject.is_probes() {
                 progress(&format!("{}: a container of this host's own platform", runtime.name()));
-                controls.check(&mut result, runtime, request, snapshot, traces).await;
+                controls.check(&mut result, runtime, &expectation, request, snapshot, traces).await;
             }
             result.judge_parts(snapshot);
             results.push(result);
@@ -286,14 +288,27 @@ async fn run_one(
         _ => programs.iter().find_map(|program| program.interpreter.clone()),
     };
     let cause = (judgement.verdict == Verdict::Fail).then(|| causes::likeliest(&log, host)).flatten();
-    let Judgement { verdict, reason, mut advice, is_open } = judgement;
+    let Judgement { verdict, reason, mut advice, is_open, is_not_taken } = judgement;
     if let Some(cause) = cause.filter(|_| is_open) {
         advice = format!("{}. {}", cause.title, (cause.cure)(host));
     }
     let cause = cause.map(|cause| cause.id);
     let seconds = (start.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
     let runtime = runtime.name();
-    RunResult { runtime, version, verdict, machine, interpreter, parts, programs, seconds, cause, reason, advice }
+    RunResult {
+        runtime,
+        version,
+        verdict,
+        machine,
+        interpreter,
+        parts,
+        programs,
+        seconds,
+        cause,
+        is_not_taken,
+        reason,
+        advice,
+    }
 }
 
 async fn run_builtin(trial: &Trial<'_>, request: &Request) -> io::Result<(Ran, Judgement)> {
@@ -302,7 +317,7 @@ async fn run_builtin(trial: &Trial<'_>, request: &Request) -> io::Result<(Ran, J
         Subject::Probes(depth) => *depth,
         Subject::Image(_) | Subject::ProgramsOfImage(_) => return Err(io::Error::other("it runs no images")),
     };
-    let outcome = builtin::run(trial.expectation, &token::nonce()?, depth, trial.limit).await?;
+    let outcome = builtin::run(trial.expectation, &token::nonce()?, depth, trial.limit, None).await?;
     Ok((Ran { observation: Some(outcome.observation), ..Ran::default() }, outcome.judgement))
 }
 

@@ -135,6 +135,7 @@ mod tests {
             parts: Vec::new(),
             seconds: 0.1,
             cause: None,
+            is_not_taken: false,
             reason: if verdict == Verdict::Pass { String::new() } else { "x".repeat(1000) },
             advice: String::new(),
         };

@@ -6,9 +6,9 @@ use serde::Serialize;
 use super::depth::PartResult;
 use super::expect::Expectation;
 use super::judge::Verdict;
-use super::probes;
 use super::programs::{self, ProgramResult};
 use super::sight::Exe;
+use super::{masked, probes};
 use crate::finding::{Finding, Severity};
 use crate::parts;
 use crate::platform::Platform;
@@ -37,6 +37,9 @@ pub struct RunResult {
     pub seconds: f64,
     /// The cause, by its name in the table of `qemu-persist explain`, where it is recognised.
     pub cause: Option<&'static str>,
+    /// Whether the kernel did not take the handler that is registered.
+    #[serde(skip)]
+    pub is_not_taken: bool,
     /// What is wrong; empty for a pass.
     pub reason: String,
     /// What to do; empty for a pass.
@@ -117,6 +120,7 @@ impl PlatformReport {
         }
         let finding = |(result, runtimes): (&RunResult, Vec<&str>)| {
             let (id, severity) = match result.verdict {
+                Verdict::Fail if result.cause == Some(masked::ID) => (masked::ID, Severity::Critical),
                 Verdict::Fail => ("selftest-failed", Severity::Critical),
                 Verdict::Unseen => ("selftest-unseen", if passed { Severity::Note } else { Severity::Warning }),
                 _ => ("selftest-unknown", if passed { Severity::Note } else { Severity::Unknown }),

@@ -58,7 +58,7 @@ pub(super) fn read_inspection(json: &[u8]) -> Result<Inspected, String> {
 }
 
 fn unknown(reason: impl Into<String>, advice: impl Into<String>) -> Judged {
-    Judged { observation: None, judgement: Judgement::new(Verdict::Unknown, reason, advice) }
+    Judged::of_none(Judgement::new(Verdict::Unknown, reason, advice))
 }
 
 impl Engine {
@@ -226,7 +226,7 @@ fn conclude(expectation: &Expectation, image: &UserImage, sighting: Sighting, ou
     } else {
         judge(expectation, &observation)
     };
-    Judged { observation: Some(observation), judgement }
+    Judged { observation: Some(observation), judgement, namespace: None }
 }
 
 fn processes() -> BTreeSet<u32> {

@@ -8,6 +8,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "a module of several test programs, each of which uses a part of it")]
 
+pub mod user;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -130,7 +132,7 @@ impl Host {
         }
         let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.id())).expect("children");
         let host = Self { holder, init: children.trim().parse().expect("one child"), _stdin: stdin };
-        host.write("/run/qemu-persist/config.toml", &format!("platforms = [\"linux/{}\"]\n", FOREIGN.0));
+        host.write("/run/qemu-persist/config.toml", format!("platforms = [\"linux/{}\"]\n", FOREIGN.0));
         Ok(host)
     }
 
@@ -174,8 +176,8 @@ impl Host {
     }
 
     /// Writes a file inside.
-    pub fn write(&self, path: &str, content: &str) {
-        let ran = Self::finish(self.enter(PATH, "/bin/sh", &["-ec", "cat >\"$0\"", path]), content.as_bytes());
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let ran = Self::finish(self.enter(PATH, "/bin/sh", &["-ec", "cat >\"$0\"", path]), content.as_ref());
         assert_eq!(ran.code, 0, "{path}: {}", ran.err);
     }
 

@@ -29,6 +29,7 @@ fn does_not_start(host: &Sandbox) {
 fn engine(host: &Host, command: &str) -> engines::Ran {
     let own = command.replace("linux/amd64", &format!("linux/{}", FOREIGN.0));
     let own = own.replace("IMAGE", "localhost/mine:1").replace("COMMAND", "nonce");
+    let own = own.replace("NAME", engines::user::NAME);
     let words: Vec<_> = own.split(' ').filter(|word| !["sudo", "qemu-persist"].contains(word)).collect();
     host.run(env!("CARGO_BIN_EXE_qemu-persist"), &words)
 }
@@ -107,6 +108,15 @@ const ROWS: &[(&str, Situation)] = &[
             host.sh("mkdir -p /srv/root/usr/bin; cp /opt/foreign /srv/root/usr/bin/openssl");
             let ran = run(host, &commands[1], 0);
             assert!(ran.out.contains("    openssl        starts: "), "{ran:?}");
+        }),
+    ),
+    (
+        "Rootless Docker or Podman",
+        Engine(|host, commands| {
+            host.add_user();
+            host.register(&engines::rule());
+            let ran = engine(host, &commands[0]);
+            assert!(ran.code == 0 && ran.out.contains("podman   pass") && ran.out.contains("Run as alice"), "{ran:?}");
         }),
     ),
     (

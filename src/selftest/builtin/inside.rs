@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::statvfs::{FsFlags, statvfs};
@@ -43,13 +43,16 @@ enum Content<'a> {
     Folder(&'a Path),
 }
 
-/// Makes the container, runs a program in it, and gives the exit status. `arguments` are the platform and
-/// those of its probe; or the path of a folder, what marks the process, and the program with its own.
+/// Makes the container, runs a program in it, and gives the exit status. `arguments` are the path of the user namespace
+/// to go into first, or nothing for our own; then the platform and those of its probe, or the path of a folder, what
+/// marks the process, and the program with its own.
 pub fn run(arguments: &[OsString]) -> u8 {
     let complain = |text: String| {
         // Nobody listens where this fails.
         let _ = writeln!(io::stderr(), "{text}");
     };
+    let (namespace, arguments) = arguments.split_first().map_or((None, arguments), |(first, rest)| (Some(first), rest));
+    let namespace = namespace.filter(|path| !path.is_empty()).map(Path::new);
     let platform = arguments.first().and_then(|name| Platform::named(name.to_str()?));
     let (content, program, words, mark) = match (platform, arguments) {
         (Some(platform), [_, words @ ..]) => (Content::Probes(programs(platform)), OsStr::new(PROBE), words, None),
@@ -61,7 +64,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
             return NO_CONTAINER;
         }
     };
-    if let Err(obstacle) = make(&content) {
+    if let Err(obstacle) = namespace.map_or(Ok(()), enter).and_then(|()| make(&content)) {
         complain(obstacle.to_string());
         return NO_CONTAINER;
     }
@@ -104,6 +107,19 @@ fn knows_nobody() -> bool {
         })
     };
     covers("/proc/self/uid_map") && covers("/proc/self/gid_map")
+}
+
+/// Goes into the user namespace `path` and is root there, as nsenter(1) does.
+fn enter(path: &Path) -> Result<(), Obstacle> {
+    let namespace = fs::File::open(path).step("the user namespace's file")?;
+    setns(namespace, CloneFlags::CLONE_NEWUSER).step("another user namespace")?;
+    // Refused where the namespace may not change groups, which is no harm.
+    let _ = setgroups(&[]);
+    let (user, group) = (Uid::from_raw(0), Gid::from_raw(0));
+    setresgid(group, group, group).step("its root's group")?;
+    setresuid(user, user, user).step("its root")?;
+    // Another user's files in /proc are root's, and could not be written to (PR_SET_DUMPABLE, prctl(2)).
+    prctl::set_dumpable(true).step("dumpable")
 }
 
 fn make(content: &Content<'_>) -> Result<(), Obstacle> {

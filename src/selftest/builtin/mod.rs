@@ -18,6 +18,7 @@ use super::expect::Expectation;
 use super::judge::{Judgement, Observation, Verdict, has_answered, judge};
 use super::saying::one_line;
 use super::sight::{self, Sighting, Unseen};
+use super::user_namespace::UserNamespace;
 use crate::host::command::{Ending, Output, Talk};
 
 /// The first argument by which this program is told to be [`inside::run`].
@@ -47,13 +48,20 @@ fn pid_in(output: &[u8]) -> Option<u32> {
 }
 
 /// Runs the probe of `expectation`'s platform in a builtin container, for `limit` at most, and looks at the
-/// parts of `depth`.
+/// parts of `depth`. The container is made below the user namespace `namespace`, or below our own.
 ///
 /// # Errors
 /// Where this program cannot be started anew.
-pub async fn run(expectation: &Expectation, nonce: &str, depth: Depth, limit: Duration) -> std::io::Result<Outcome> {
+pub async fn run(
+    expectation: &Expectation,
+    nonce: &str,
+    depth: Depth,
+    limit: Duration,
+    namespace: Option<&UserNamespace>,
+) -> std::io::Result<Outcome> {
     let asked = Asked::new(expectation.platform, Some(depth));
-    let mut arguments = vec![VERB.to_owned(), expectation.platform.oci.to_owned(), nonce.to_owned()];
+    let place = namespace.map(UserNamespace::path).unwrap_or_default();
+    let mut arguments = vec![VERB.to_owned(), place, expectation.platform.oci.to_owned(), nonce.to_owned()];
     arguments.extend(asked.arguments(nonce));
     let mut talk = Talk::start(Path::new("/proc/self/exe"), &arguments)?;
     let answered = |output: &[u8], said: &[u8]| pid_in(said).is_some() && has_answered(output, nonce, &asked);
@@ -82,7 +90,7 @@ pub async fn run_in_folder(
     nonce: &str,
     limit: Duration,
 ) -> std::io::Result<(Sighting, Output)> {
-    let words = [OsStr::new(VERB), folder.as_os_str(), OsStr::new(nonce), OsStr::new(program)];
+    let words = [OsStr::new(VERB), OsStr::new(""), folder.as_os_str(), OsStr::new(nonce), OsStr::new(program)];
     let words: Vec<_> = words.into_iter().chain(arguments.iter().map(OsStr::new)).collect();
     let mut talk = Talk::start(Path::new("/proc/self/exe"), &words)?;
     // It makes the container within moments or not at all.
