@@ -319,10 +319,11 @@ fn interrupted_it_ends_at_once_and_removes_what_it_made() {
     let host = sandbox!();
     host.register(&debian());
     fake_docker(&host, "run) echo $$ >/run/runs; sleep 600;;");
+    // Of an engine that nobody waits for, as the first process here does not, the number is left, and no command line.
     let script = "qemu-persist selftest --runtime docker & pid=$!
         n=0; while ! test -s /run/runs; do sleep 0.1; n=$((n + 1)); test $n -lt 300 || exit 1; done
         kill -INT $pid; code=0; wait $pid || code=$?; echo $code
-        if kill -0 $(cat /run/runs) 2>/dev/null; then echo the engine still runs; fi
+        test -z $(head -c 1 /proc/$(cat /run/runs)/cmdline 2>/dev/null) || echo the engine still runs
         grep -c ^rmi /run/calls";
     // Shells start background programs with SIGINT ignored; this one is not to be.
     host.write("/opt/interrupt", &script.replace("qemu-persist selftest", "env -i /usr/bin/qemu-persist selftest"));

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 use tokio::time::timeout;
 
-use super::selftest::{AGAIN, Args, interrupted};
+use super::selftest::{AGAIN, Args, interrupted, tell_progress};
 use super::{Failure, refuse_unwanted};
 use crate::files::{Root, text_of};
 use crate::host::command::{Ending, Output, Talk};
@@ -48,6 +48,7 @@ pub(super) fn run(name: &str, args: &Args, screen: &mut Screen) -> anyhow::Resul
     let mut arguments = vec![VERB.into(), name.into()];
     arguments.extend(std::env::args_os().skip(1));
     let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tell_progress(args, &format!("the self-test as {}", account.name));
     let output = reactor.block_on(async {
         let mut talk = Talk::start_leader(Path::new("/proc/self/exe"), &arguments)?;
         let stopped = tokio::select! {
@@ -63,6 +64,7 @@ pub(super) fn run(name: &str, args: &Args, screen: &mut Screen) -> anyhow::Resul
             }
         }
     });
+    tell_progress(args, "");
     match output.context("/proc/self/exe")? {
         Ok(output) => pass_on(name, args.json, &output, screen).map(Some),
         Err((code, output)) => {

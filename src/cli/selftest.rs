@@ -117,13 +117,7 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     };
     let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let traces = Traces::default();
-    let quiet = args.json || !io::stderr().is_terminal();
-    let progress = |what: &str| {
-        if !quiet {
-            // Rewritten in place; what it says is ours.
-            let _ = write!(io::stderr(), "\r\x1b[K{what}{}", if what.is_empty() { "" } else { " …" });
-        }
-    };
+    let progress = |what: &str| tell_progress(args, what);
     let boot = Boot { id: snapshot.facts.boot_id.clone(), kernel_release: snapshot.facts.kernel_release.clone() };
     let whole = matches!(runtime, Runtime::Auto | Runtime::All);
     let nothing_wanted = request.platforms.is_empty();
@@ -189,6 +183,13 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
         show::text(&report, recorded, &ran_as, args.depth, screen)?;
     }
     Ok(crate::finding::exit_code(&report.all_findings()))
+}
+
+/// Tells somebody at a terminal `what` is being done, in place of what was told before; what it says is ours.
+pub(super) fn tell_progress(args: &Args, what: &str) {
+    if !args.json && io::stderr().is_terminal() {
+        let _ = write!(io::stderr(), "\r\x1b[K{what}{}", if what.is_empty() { "" } else { " …" });
+    }
 }
 
 /// Waits for a signal that asks to stop, and gives the exit code that shells give for it.

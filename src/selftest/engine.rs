@@ -83,7 +83,9 @@ impl Engine {
             State::Unreachable(why) => why,
         };
         let advice = match self.kind {
-            _ if why.to_lowercase().contains("permission denied") => "Run it with sudo.",
+            _ if why.to_lowercase().contains("permission denied") => {
+                "Run it as root (with sudo, and without --as-user), or start an engine of this user's own."
+            }
             Kind::Docker if asked.endpoint.is_some_and(|place| place.starts_with("unix:///run/user/")) => {
                 "Start it, as its user: `systemctl --user start docker`."
             }

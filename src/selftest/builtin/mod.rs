@@ -122,7 +122,7 @@ pub fn obstacle(ending: Ending, said: &str) -> Option<Judgement> {
             if nix::unistd::geteuid().is_root() {
                 "Run it outside of a container or sandbox, or with an engine: `--runtime docker`."
             } else {
-                "Run it with sudo."
+                "Run it as root: with sudo, and without --as-user."
             },
         )
     })
