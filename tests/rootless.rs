@@ -292,8 +292,10 @@ fn users_that_cannot_be_are_told_with_what_to_do() {
     host.sh(&format!("chown 0:0 /home/{NAME}"));
     let ran = host.run(PROGRAM, &["selftest", "--as-user", NAME]);
     assert!(ran.code == 3 && ran.err.contains("as alice: the user's home directory: Permission denied"), "{ran:?}");
-    // What stops the run there ends it here the same way.
     host.sh(&format!("chown {UID}:{UID} /home/{NAME}"));
+    let ran = host.run(PROGRAM, &["selftest", "--as-user", NAME, "--programs", "./root"]);
+    assert!(ran.code == 64 && ran.err.contains("by its absolute path"), "{ran:?}");
+    // What stops the run there ends it here the same way.
     let ran = host.run(PROGRAM, &["selftest", "--as-user", NAME, "--platform", "linux/s390x", "--json"]);
     assert!(ran.code == 64 && ran.err.contains("sudo qemu-persist enable linux/s390x"), "{ran:?}");
 }

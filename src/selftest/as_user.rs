@@ -22,6 +22,7 @@ use nix::unistd::{
 };
 use serde::Serialize;
 
+use super::programs::USUAL_PATH;
 use super::step::{Obstacle, Step as _};
 
 /// The first argument by which this program is told to be [`become_user`].
@@ -108,7 +109,8 @@ impl Account {
     /// are.
     fn environment(&self, run: &Path) -> Vec<(&'static str, OsString)> {
         let mut path = self.home.join("bin").into_os_string();
-        path.push(":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        path.push(":");
+        path.push(USUAL_PATH);
         let name = OsString::from(&self.name);
         let mut variables = vec![
             ("HOME", self.home.clone().into_os_string()),
