@@ -254,7 +254,7 @@ fn system_calls_that_a_seccomp_profile_refuses_are_told() {
     let refuse =
         |name: &str, errno: i32| format!(r#"{{"names": ["{name}"], "action": "SCMP_ACT_ERRNO", "errnoRet": {errno}}}"#);
     let calls = [refuse("memfd_create", nix::libc::EPERM), refuse("close_range", nix::libc::ENOSYS)].join(", ");
-    host.write("/run/profile.json", &format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{calls}]}}"#));
+    host.write("/run/profile.json", format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{calls}]}}"#));
     host.write("/run/daemon.json", r#"{"seccomp-profile": "/run/profile.json"}"#);
     host.start_docker();
     host.register(&rule());
