@@ -91,6 +91,10 @@ pub const OTHERS: &[(&str, &str)] = &[
     ("selftest-failed", "the container does not work as it must"),
     ("handlers-masked", "the engine's user namespace has handlers of its own, which hide those of the host"),
     ("selftest-unseen", "the answer is right, but the interpreter could not be looked at"),
+    (
+        "selftest-bypassed",
+        "the answer is right, but through an emulator of the engine's own, so that it shows nothing of the handler",
+    ),
     ("selftest-unknown", "whether the container works could not be found out"),
     ("selftest-no-probe", "a handler of the configuration's own was not tested"),
     ("selftest-nothing", "no platform is wanted, so that nothing was run"),

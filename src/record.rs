@@ -141,7 +141,7 @@ pub struct Seen {
 /// One run of the self-test for one platform by one runtime.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuntimeResult {
-    /// `builtin`, `docker`, `podman` or `nerdctl`.
+    /// `builtin`, `docker`, `podman`, `nerdctl` or `buildkit`.
     pub runtime: String,
     /// Whether the container answered what its platform must, through the expected interpreter.
     pub passed: bool,

@@ -59,13 +59,16 @@ pub enum Runtime {
     Podman,
     /// nerdctl (containerd), through its command line.
     Nerdctl,
+    /// A step of a build by BuildKit, through Docker's command line.
+    Buildkit,
     /// Builtin and every engine that is there.
     All,
 }
 
 impl Runtime {
     /// Every value.
-    pub const ALL: [Self; 6] = [Self::Auto, Self::Builtin, Self::Docker, Self::Podman, Self::Nerdctl, Self::All];
+    pub const ALL: [Self; 7] =
+        [Self::Auto, Self::Builtin, Self::Docker, Self::Podman, Self::Nerdctl, Self::Buildkit, Self::All];
 
     /// Its name in the configuration and on the command line.
     pub fn name(self) -> &'static str {
@@ -75,6 +78,7 @@ impl Runtime {
             Self::Docker => "docker",
             Self::Podman => "podman",
             Self::Nerdctl => "nerdctl",
+            Self::Buildkit => "buildkit",
             Self::All => "all",
         }
     }

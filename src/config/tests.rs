@@ -288,7 +288,7 @@ const MISTAKES: &[Row] = &[
     ),
     (
         "selftest.runtime = 'lxc'",
-        "\"lxc\" is no runtime of the self-test: known are auto, builtin, docker, podman, nerdctl, all",
+        "\"lxc\" is no runtime of the self-test: known are auto, builtin, docker, podman, nerdctl, buildkit, all",
         (1, 20, "'lxc'"),
     ),
     ("selftest.runtime = []", "`selftest.runtime` has to be a text in quotes, and this is a list", (1, 20, "[]")),

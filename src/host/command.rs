@@ -120,8 +120,16 @@ impl Talk {
     /// # Errors
     /// Those of `execve(2)`.
     pub fn start(program: &Path, arguments: &[impl AsRef<OsStr>]) -> io::Result<Self> {
+        Self::start_with(program, arguments, &[])
+    }
+
+    /// As [`Talk::start`], with `variables` in its environment.
+    ///
+    /// # Errors
+    /// As [`Talk::start`].
+    pub fn start_with(program: &Path, arguments: &[impl AsRef<OsStr>], variables: &[(&str, &str)]) -> io::Result<Self> {
         let mut command = Command::new(program);
-        command.args(arguments).env("LC_ALL", "C").process_group(0);
+        command.args(arguments).env("LC_ALL", "C").envs(variables.iter().copied()).process_group(0);
         Self::with(command)
     }
 

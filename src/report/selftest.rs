@@ -19,6 +19,7 @@ fn word(verdict: Verdict) -> (&'static str, Tone) {
         Verdict::Pass => ("pass", Tone::Good),
         Verdict::Limited => ("LIMITED", Tone::Warning),
         Verdict::Unseen => ("unseen", Tone::Warning),
+        Verdict::Bypassed => ("bypass", Tone::Warning),
         Verdict::Fail => ("FAIL", Tone::Bad),
         Verdict::Unknown => ("unknown", Tone::Unknown),
     }

@@ -2,9 +2,10 @@
 //! The control: whether an engine in which a container failed starts containers at all.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::rc::Rc;
 
-use super::engine::{Engine, SHORT, Traces};
+use super::engine::{SHORT, Traces};
 use super::expect::Expectation;
 use super::judge::{Observation, Verdict};
 use super::masked;
@@ -44,28 +45,32 @@ impl Controls {
         snapshot: &Snapshot,
         traces: &Traces,
     ) {
-        let (Chosen::Engine(engine, Ok(_)), Some(&native)) = (runtime, snapshot.facts.native.first()) else { return };
+        let (Chosen::Engine(_, Ok(_)) | Chosen::Builder(Ok(_)), Some(&native)) =
+            (runtime, snapshot.facts.native.first())
+        else {
+            return;
+        };
         let name = runtime.name();
         if !self.0.contains_key(name) {
-            self.0.insert(name, native_container(engine, native, request, snapshot, traces).await);
+            self.0.insert(name, native_container(runtime, native, request, snapshot, traces).await);
         }
-        match &self.0[name] {
-            Native::Failed(said) => {
+        match (&self.0[name], runtime) {
+            (Native::Failed(said), _) => {
                 result.verdict = Verdict::Unknown;
                 result.reason = format!("{name} starts no container here, not even one of {native}: {said}");
                 result.advice = "Mend the engine first; `--runtime builtin` needs none.".into();
             }
-            Native::Ran(Some(namespace)) if result.is_not_taken => {
+            (Native::Ran(Some(namespace)), Chosen::Engine(engine, _)) if result.is_not_taken => {
                 masked::look(result, engine.kind, namespace, expectation, request).await;
             }
-            Native::Ran(_) => {}
+            (Native::Ran(_), _) => {}
         }
     }
 }
 
 /// Runs a container of the host's own platform.
 async fn native_container(
-    engine: &Engine,
+    runtime: &Chosen,
     native: &'static Platform,
     request: &Request,
     snapshot: &Snapshot,
@@ -74,8 +79,14 @@ async fn native_container(
     let expectation = Expectation::new(native, probes::identity(native), snapshot);
     let ran = async {
         let token = Token::new(native, &request.boot_id, 2 * request.limit + 4 * SHORT)?;
-        traces.note(engine, &token);
-        engine.test(&expectation, &token, None, request.limit).await
+        match runtime {
+            Chosen::Engine(engine, Ok(_)) => {
+                traces.note(engine, &token);
+                engine.test(&expectation, &token, None, request.limit).await
+            }
+            Chosen::Builder(Ok((builder, _))) => builder.test(&expectation, &token, None, request.limit).await,
+            _ => Err(io::Error::other("it is not there")),
+        }
     };
     match ran.await {
         Err(e) => Native::Failed(e.to_string()),

@@ -67,7 +67,11 @@ fn variant(platform: &Platform) -> Option<&'static str> {
     }
 }
 
-fn append(archive: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, content: &[u8]) -> io::Result<()> {
+/// Puts the file `path` into `archive`.
+///
+/// # Errors
+/// Those of writing a tar archive to memory.
+pub(super) fn append(archive: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, content: &[u8]) -> io::Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_size(content.len() as u64);
     header.set_mode(mode);

@@ -22,6 +22,9 @@ pub enum Verdict {
     Limited,
     /// The right answer, but the interpreter could not be looked at: no proof.
     Unseen,
+    /// The right answer, but through an emulator that the engine brings along: it says nothing of
+    /// the handler.
+    Bypassed,
     /// The container does not work as it must.
     Fail,
     /// It could not be found out.
@@ -106,7 +109,7 @@ pub struct Judgement {
     pub is_not_taken: bool,
 }
 
-const APPLY: &str = "Run `sudo qemu-persist apply`.";
+pub(super) const APPLY: &str = "Run `sudo qemu-persist apply`.";
 
 impl Judgement {
     /// Nothing is wrong.

@@ -6,6 +6,7 @@
 //! file, is a failure; what was not seen is no proof.
 
 pub mod as_user;
+pub mod buildkit;
 pub mod builtin;
 mod container;
 mod control;
@@ -32,6 +33,7 @@ pub mod user_namespace;
 use std::io;
 use std::time::{Duration, Instant};
 
+use self::buildkit::Builder;
 use self::control::Controls;
 use self::depth::Depth;
 use self::engine::{Engine, SHORT, Traces};
@@ -123,7 +125,7 @@ pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progre
         _ => choose(request.runtime, request.limit, &mut report.findings).await,
     };
     if request.subject.image().is_some() {
-        chosen.retain(|runtime| !matches!(runtime, Chosen::Builtin));
+        chosen.retain(|runtime| !matches!(runtime, Chosen::Builtin | Chosen::Builder(_)));
     }
     for runtime in &chosen {
         if let Chosen::Engine(engine, Ok(_)) = runtime {
@@ -270,10 +272,15 @@ async fn run_one(
         Chosen::Missing(kind) => {
             unknown(format!("{} is not installed", kind.program()), "Install it, or leave --runtime away.")
         }
-        Chosen::Engine(_, Err(down)) => unknown(down.reason.clone(), &down.advice),
+        Chosen::Engine(_, Err(down)) | Chosen::Builder(Err(down)) => unknown(down.reason.clone(), &down.advice),
         Chosen::Builtin => {
             let ran = run_builtin(&trial, request).await;
             ran.unwrap_or_else(|e| unknown(e.to_string(), "See what this system allows."))
+        }
+        Chosen::Builder(Ok((builder, number))) => {
+            version = Some(number.clone());
+            let ran = run_by_builder(builder, &trial, request).await;
+            ran.unwrap_or_else(|e| unknown(e.to_string(), "See whether docker's program can be run."))
         }
         Chosen::Engine(engine, Ok(number)) => {
             version = Some(number.clone());
@@ -319,6 +326,14 @@ async fn run_builtin(trial: &Trial<'_>, request: &Request) -> io::Result<(Ran, J
     };
     let outcome = builtin::run(trial.expectation, &token::nonce()?, depth, trial.limit, None).await?;
     Ok((Ran { observation: Some(outcome.observation), ..Ran::default() }, outcome.judgement))
+}
+
+async fn run_by_builder(builder: &Builder, trial: &Trial<'_>, request: &Request) -> io::Result<(Ran, Judgement)> {
+    let &Trial { expectation, limit, .. } = trial;
+    let Subject::Probes(depth) = &request.subject else { return Err(io::Error::other("it runs the probes alone")) };
+    let token = Token::new(expectation.platform, &request.boot_id, 4 * limit + 4 * SHORT)?;
+    let judged = builder.test(expectation, &token, Some(*depth), limit).await?;
+    Ok((Ran { observation: judged.observation, ..Ran::default() }, judged.judgement))
 }
 
 async fn run_by_engine(

@@ -108,7 +108,7 @@ impl ProgramResult {
                     }
                 }
             }
-            Verdict::Unknown => {}
+            Verdict::Bypassed | Verdict::Unknown => {}
         }
         if let Sighting::Seen(exe) = observation.sighting {
             result.interpreter = Some(exe);

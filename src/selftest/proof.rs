@@ -40,7 +40,7 @@ fn counts(result: &RunResult) -> Option<RuntimeResult> {
     let passed = match result.verdict {
         Verdict::Pass | Verdict::Limited => true,
         Verdict::Fail => false,
-        Verdict::Unseen | Verdict::Unknown => return None,
+        Verdict::Unseen | Verdict::Bypassed | Verdict::Unknown => return None,
     };
     let reason = one_line(result.reason.as_bytes());
     let broken = result.parts.iter().filter_map(PartResult::broken).collect();

@@ -18,7 +18,7 @@ use crate::snapshot::Snapshot;
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct RunResult {
-    /// `builtin`, `docker`, `podman` or `nerdctl`.
+    /// `builtin`, `docker`, `podman`, `nerdctl` or `buildkit`.
     #[cfg_attr(feature = "assets", schemars(schema_with = "crate::report::schema::runtime"))]
     pub runtime: &'static str,
     /// The engine's version, where it has one.
@@ -123,6 +123,7 @@ impl PlatformReport {
                 Verdict::Fail if result.cause == Some(masked::ID) => (masked::ID, Severity::Critical),
                 Verdict::Fail => ("selftest-failed", Severity::Critical),
                 Verdict::Unseen => ("selftest-unseen", if passed { Severity::Note } else { Severity::Warning }),
+                Verdict::Bypassed => ("selftest-bypassed", if passed { Severity::Note } else { Severity::Warning }),
                 _ => ("selftest-unknown", if passed { Severity::Note } else { Severity::Unknown }),
             };
             let message = format!("{}: {}", runtimes.join(", "), result.reason);

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::buildkit::Builder;
 use super::engine::{Down, Engine};
 use crate::config::Runtime;
 use crate::finding::{Finding, Severity};
@@ -12,6 +13,8 @@ use crate::host::engines::Kind;
 pub(super) enum Chosen {
     Builtin,
     Engine(Engine, Result<String, Down>),
+    /// BuildKit's, and the version of its client.
+    Builder(Result<(Builder, String), Down>),
     Missing(Kind),
 }
 
@@ -21,6 +24,7 @@ impl Chosen {
         match self {
             Self::Builtin => "builtin",
             Self::Engine(engine, _) => engine.kind.program(),
+            Self::Builder(_) => Runtime::Buildkit.name(),
             Self::Missing(kind) => kind.program(),
         }
     }
@@ -30,6 +34,7 @@ impl Chosen {
 pub(super) async fn choose(runtime: Runtime, limit: Duration, findings: &mut Vec<Finding>) -> Vec<Chosen> {
     let kinds: &[Kind] = match runtime {
         Runtime::Builtin => return vec![Chosen::Builtin],
+        Runtime::Buildkit => return vec![Chosen::Builder(Builder::find(limit).await)],
         Runtime::Docker => &[Kind::Docker],
         Runtime::Podman => &[Kind::Podman],
         Runtime::Nerdctl => &[Kind::Nerdctl],

@@ -5,6 +5,7 @@
 //! become of its path since (proc_pid_exe(5)): the link's text ends in ` (deleted)` then, and
 //! `stat(2)` through the link still gives the file that runs.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -86,18 +87,38 @@ pub fn look(pid: u32, nonce: &str) -> Sighting {
 /// How often a container's process is looked for: a program under QEMU lives for some 10 ms at the least.
 const GLANCE: Duration = Duration::from_millis(1);
 
+/// The numbers of the processes that there are.
+pub(super) fn processes() -> BTreeSet<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return BTreeSet::new() };
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// Waits for the end of `talk`, for `limit` at most, and looks meanwhile until `glance` sees the process.
 ///
 /// # Errors
 /// Those of waiting for it.
 pub(super) async fn watch_to_end(
-    mut talk: Talk,
+    talk: Talk,
     glance: impl Fn() -> Option<Exe>,
     limit: Duration,
 ) -> io::Result<(Sighting, Output)> {
+    let (seen, output) = watch_fed(talk, &[], glance, limit).await?;
+    Ok((seen.map_or(Sighting::NotSeen(Unseen::TooSoon), Sighting::Seen), output))
+}
+
+/// As [`watch_to_end`], for whatever `glance` sees, with `input` on the program's standard input.
+///
+/// # Errors
+/// As [`watch_to_end`].
+pub(super) async fn watch_fed<T>(
+    mut talk: Talk,
+    input: &[u8],
+    glance: impl Fn() -> Option<T>,
+    limit: Duration,
+) -> io::Result<(Option<T>, Output)> {
     let mut seen = None;
     let conversation = async {
-        let end = talk.finish(&[]);
+        let end = talk.finish(input);
         tokio::pin!(end);
         loop {
             tokio::select! {
@@ -108,7 +129,7 @@ pub(super) async fn watch_to_end(
     };
     let ended = timeout(limit, conversation).await;
     let output = talk.conclude(ended.ok()).await?;
-    Ok((seen.map_or(Sighting::NotSeen(Unseen::TooSoon), Sighting::Seen), output))
+    Ok((seen, output))
 }
 
 /// The file that process `pid` runs.

@@ -174,7 +174,7 @@ impl Engine {
     /// Runs the engine's program with the arguments `run`, and looks for the container's process
     /// meanwhile, which has `nonce` in its environment.
     async fn run_watched(&self, run: &[String], nonce: &str, limit: Duration) -> io::Result<(Sighting, Output)> {
-        let before = processes();
+        let before = sight::processes();
         let talk = Talk::start(&self.program, run)?;
         sight::watch_to_end(talk, || find(&before, nonce), limit).await
     }
@@ -229,11 +229,6 @@ fn conclude(expectation: &Expectation, image: &UserImage, sighting: Sighting, ou
     Judged { observation: Some(observation), judgement, namespace: None }
 }
 
-fn processes() -> BTreeSet<u32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return BTreeSet::new() };
-    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
-}
-
 /// What the process runs that has `nonce` in its environment, among those that were not there
 /// `before`. The engine's own processes have it among their arguments at most.
 fn find(before: &BTreeSet<u32>, nonce: &str) -> Option<Exe> {
@@ -241,7 +236,7 @@ fn find(before: &BTreeSet<u32>, nonce: &str) -> Option<Exe> {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment.windows(nonce.len()).any(|window| window == nonce.as_bytes())
     };
-    let pid = processes().difference(before).copied().find(marked)?;
+    let pid = sight::processes().difference(before).copied().find(marked)?;
     // It may have ended in this moment; if not, it is found again.
     sight::exe(pid).ok()
 }
