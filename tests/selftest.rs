@@ -276,6 +276,37 @@ fn an_engine_that_hangs_or_floods_does_not_hold_us() {
 }
 
 #[test]
+fn a_builder_that_hangs_or_says_what_it_should_not_is_unknown() {
+    /// Begins the step, of which it knows by what it is given to build, as the real one does.
+    const BEGIN: &str = r##"n=$(grep -a -o 'COPY [^/]*'); exec >&2; echo "#4 [2/2] RUN [${n##*-}""##;
+    let host = sandbox!();
+    host.register(&debian());
+    for (begin, rest, reason) in [
+        ("", "sleep 600", "did not come to the step in time"),
+        ("", "busybox yes >&2", "did not come to the step in time"),
+        ("", "echo 'ERROR: no space left' >&2; exit 1", "did not come to the step: ERROR: no space left"),
+        ("", "exit 0", "did not come to the step"),
+        (BEGIN, "echo '#4 CANCELED'; exit 1", "does not say how the step ended"),
+        (BEGIN, "busybox yes '#4 0.1 y' | head -c 9000000; echo '#4 DONE 1s'", "does not say how the step ended"),
+        (BEGIN, "echo '#4 0.1 aarch64'; echo '#4 DONE 1s'", "the output is not that of this probe"),
+        (BEGIN, "echo '#4 DONE 1s'", "the probe wrote nothing"),
+        (BEGIN, "echo '#4 ERROR: x: exit code: 137'; exit 1", "ended by signal 9"),
+        (BEGIN, "sleep 600", "the step did not come to its end in time"),
+    ] {
+        fake_docker(&host, &format!("buildx) test $2 = build || {{ echo x 0.1; exit; }}\n{begin}\n{rest};;"));
+        let (code, json) = in_time(|| selftest(&host, &["--runtime", "buildkit", "--timeout", "2"]));
+        let result = &json["platforms"][0]["results"][0];
+        assert_eq!((code, &result["verdict"], &json["recorded"]), (3, &"unknown".into(), &false.into()), "{json:#}");
+        assert!(result["reason"].as_str().is_some_and(|text| text.contains(reason)), "{rest}: {reason}: {json:#}");
+    }
+    // A newer client without the plugin.
+    fake_docker(&host, "buildx) exit 1;;");
+    let (code, json) = selftest(&host, &["--runtime", "buildkit"]);
+    let reason = json["platforms"][0]["results"][0]["reason"].as_str();
+    assert!(code == 3 && reason.is_some_and(|text| text.contains("buildx is not installed")), "{json:#}");
+}
+
+#[test]
 fn what_is_registered_anew_meanwhile_is_tested_again() {
     const PROOFS: &str = "/var/lib/qemu-persist/proofs.json";
     let host = sandbox!();
@@ -336,7 +367,7 @@ fn that_an_image_needs_an_engine_is_said_once() {
     let host = sandbox!();
     host.apply(&[], 0);
     host.write("/etc/qemu-persist/config.toml", "platforms = [\"linux/arm64\", \"linux/arm\"]\n");
-    for runtime in [&[][..], &["--runtime", "builtin"], &["--runtime", "all"]] {
+    for runtime in [&[][..], &["--runtime", "builtin"], &["--runtime", "all"], &["--runtime", "buildkit"]] {
         let (code, json) = selftest(&host, &[&["--image", "alpine"], runtime].concat());
         let findings = json["findings"].as_array().expect("findings");
         assert_eq!((code, findings.len(), &json["platforms"]), (3, 1, &serde_json::json!([])), "{json:#}");

@@ -136,7 +136,9 @@ pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progre
             }
         }
     }
-    if let Some(finding) = request.subject.image().and_then(|_| needs_engine(&chosen, &report.findings)) {
+    if let Some(finding) =
+        request.subject.image().and_then(|_| needs_engine(request.runtime, &chosen, &report.findings))
+    {
         report.findings.push(finding);
         return report;
     }
@@ -181,17 +183,20 @@ pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progre
 }
 
 /// An image needs an engine; what is said once where none is there. `found` is what `auto` passed over.
-fn needs_engine(chosen: &[Chosen], found: &[Finding]) -> Option<Finding> {
-    let advice = if found.iter().any(|finding| finding.id == "engine-down") {
-        "Start the one that is installed, or install another: docker, podman or nerdctl."
+fn needs_engine(runtime: Runtime, chosen: &[Chosen], found: &[Finding]) -> Option<Finding> {
+    let none = "an image is run by a container engine, and none answers here";
+    let (message, advice) = if runtime == Runtime::Buildkit {
+        ("an image is run by a container engine, and BuildKit is none", "Use one: docker, podman or nerdctl.")
+    } else if found.iter().any(|finding| finding.id == "engine-down") {
+        (none, "Start the one that is installed, or install another: docker, podman or nerdctl.")
     } else {
-        "Install one: docker, podman or nerdctl (in Debian's packages docker.io and podman)."
+        (none, "Install one: docker, podman or nerdctl (in Debian's packages docker.io and podman).")
     };
     chosen.is_empty().then(|| Finding {
         id: "selftest-image",
         severity: Severity::Unknown,
         subject: None,
-        message: "an image is run by a container engine, and none answers here".to_owned(),
+        message: message.to_owned(),
         advice: advice.to_owned(),
     })
 }

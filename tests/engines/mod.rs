@@ -138,10 +138,23 @@ impl Host {
 
     /// Starts dockerd and waits until it answers.
     pub fn start_docker(&self) {
-        self.sh("dockerd --config-file /run/daemon.json --bridge=none --iptables=false --ip-forward=false \
-             --ip-masq=false --storage-driver vfs >/run/dockerd.log 2>&1 &");
+        self.start_docker_from("/usr/sbin");
+    }
+
+    /// As [`Host::start_docker`], with the directory `first` before the others in its `PATH`.
+    pub fn start_docker_from(&self, first: &str) {
+        self.sh(&format!(
+            "PATH={first}:$PATH dockerd --config-file /run/daemon.json --bridge=none --iptables=false \
+             --ip-forward=false --ip-masq=false --storage-driver vfs >/run/dockerd.log 2>&1 & echo $! >/run/dockerd"
+        ));
         let up = wait_until(|| self.run("docker", &["version"]).code == 0);
         assert!(up, "dockerd does not answer: {}", self.run("cat", &["/run/dockerd.log"]).out);
+    }
+
+    /// Ends dockerd.
+    pub fn stop_docker(&self) {
+        self.sh("kill $(cat /run/dockerd)");
+        assert!(wait_until(|| self.run("test", &["-e", "/run/docker.pid"]).code != 0), "dockerd does not end");
     }
 
     fn enter(&self, path: &str, program: &str, arguments: &[&str]) -> Command {

@@ -154,12 +154,16 @@ fn conclude(expectation: &Expectation, nonce: &str, asked: &Asked, seen: Option<
         let why = parse_answer(&wrote, nonce).err().map(|e| e.to_string()).unwrap_or_default();
         return unknown(format!("the step wrote no answer of the probe: {why}"), again);
     }
+    if answers > 0 && answers < LINKS && ending == Ending::Exit(0) {
+        let reason = format!("the probe answered {answers} times, and not as often as it was started: {LINKS}");
+        return unknown(reason, again);
+    }
     let mut observation = if answers >= LINKS {
-        Observation::of_probe(sighting, &step.as_output(nonce, ending), nonce, step.said(), asked)
+        Observation::of_probe(sighting, &step.as_output(nonce, ending), nonce, step.said(nonce), asked)
     } else {
         let first = step.lines.first().map(|line| format!("{line}\n")).unwrap_or_default();
         let machine = parse_answer(first.as_bytes(), nonce).ok();
-        let said = if answers == 0 { step.said() } else { String::new() };
+        let said = step.said(nonce);
         Observation { machine, asks_machine: true, sighting, ending, said, parts: Vec::new() }
     };
     let judgement = if by_emulator {
@@ -197,6 +201,67 @@ fn by_own_emulator(expectation: &Expectation, observation: &mut Observation, ans
         _ => {
             let said = if observation.said.is_empty() { "it gave no right answer" } else { &observation.said };
             Judgement::new(Verdict::Unknown, format!("{lead}, and failed: {said}"), advice)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::Platform;
+    use crate::record::FileIdentity;
+    use crate::selftest::sight::Exe;
+
+    const RIGHT: &str = "qemu-persist-probe 1 aarch64 n0";
+
+    /// What a build writes whose step answers `answer` so often and then ends as `end` says.
+    fn build(answer: &str, often: usize, end: &str) -> Output {
+        let lines = format!("#4 0.1 {answer}\n").repeat(often);
+        let stderr = format!("#4 [2/2] RUN [\"/p\", \"n0\"]\n{lines}#4 {end}\n").into_bytes();
+        Output { ending: Ending::Exit(i32::from(end.starts_with("ERROR"))), stdout: Vec::new(), stderr }
+    }
+
+    #[test]
+    fn only_what_the_handler_ran_and_was_seen_passes() {
+        let identity = FileIdentity { dev: 1, ino: 7, size: 2, mtime_ns: 3, build_id: None };
+        let handler = Handler::Wins {
+            name: "q".into(),
+            rule: ":q:".into(),
+            inode: 1,
+            interpreter: "/usr/bin/qemu".into(),
+            fixed: true,
+            file: Ok(identity.clone()),
+        };
+        let exe = Exe { path: "/usr/bin/qemu".into(), deleted: false, identity, inside: false };
+        let seen = |emulator| Some(Seen { emulator, sighting: Sighting::Seen(exe.clone()) });
+        let own = "ERROR: process \"/dev/.buildkit_qemu_emulator /p n0\" did not complete: exit code: 5";
+        let (none, done) = (Handler::None(Vec::new()), "DONE 0.2s");
+        let failed = |code: i32| format!("ERROR: process \"/p n0\" did not complete: exit code: {code}");
+        #[rustfmt::skip]
+        let rows = [
+            (&handler, seen(false), build(RIGHT, LINKS, done), Verdict::Pass, ""),
+            // Started by BuildKit's own, and seen when it had become another program, which the handler runs.
+            (&handler, seen(true), build(RIGHT, LINKS, done), Verdict::Bypassed, "says nothing of `run`"),
+            (&none, seen(true), build(RIGHT, LINKS, done), Verdict::Bypassed, "`build` works"),
+            (&none, None, build(RIGHT, 1, own), Verdict::Bypassed, "but none that this one starts"),
+            (&none, seen(true), build("qemu-persist-probe 1 x86_64 n0", LINKS, done), Verdict::Unknown, "no right answer"),
+            (&none, None, build("qemu: fatal", 1, own), Verdict::Unknown, "and failed: qemu: fatal"),
+            (&handler, None, build(RIGHT, LINKS, done), Verdict::Unseen, "do not run on this machine"),
+            (&handler, seen(false), build(RIGHT, LINKS - 1, &failed(5)), Verdict::Fail, "status 5"),
+            (&handler, seen(false), build(RIGHT, 3, &failed(139)), Verdict::Fail, "signal 11"),
+            (&handler, seen(false), build(RIGHT, 3, &failed(137)), Verdict::Unknown, "signal 9"),
+            (&handler, seen(false), build(RIGHT, 3, done), Verdict::Unknown, "as often as"),
+            (&handler, seen(false), build("qemu-persist-probe 1 aarch64 n1", 1, done), Verdict::Unknown, "nonce"),
+            (&handler, seen(false), build("qemu-persist-probe 1 x86_64 n0", LINKS, done), Verdict::Fail, "has to say"),
+            (&none, None, build("exec /p: exec format error", 1, &failed(1)), Verdict::Fail, "no handler is registered"),
+        ];
+        let platform = Platform::named("arm64").unwrap();
+        let asked = Asked::new(platform, None);
+        for (handler, seen, output, verdict, reason) in rows {
+            let expectation = Expectation { platform, host: "x86_64".into(), handler: handler.clone() };
+            let judgement = conclude(&expectation, "n0", &asked, seen, &output).judgement;
+            assert_eq!(judgement.verdict, verdict, "{reason}: {judgement:?}");
+            assert!(judgement.reason.contains(reason), "{reason}: {judgement:?}");
         }
     }
 }

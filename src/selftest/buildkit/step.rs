@@ -107,9 +107,9 @@ impl Step {
         Output { ending, stdout: lines.collect(), stderr: Vec::new() }
     }
 
-    /// What it wrote, on one line.
-    pub(super) fn said(&self) -> String {
-        one_line(self.lines.join("\n").as_bytes())
+    /// What it wrote besides the probe's answers, on one line.
+    pub(super) fn said(&self, nonce: &str) -> String {
+        one_line(self.lines[self.answers(nonce)..].join("\n").as_bytes())
     }
 
     /// Whether the builder itself says that it started the program by its own QEMU, as it does of a step that failed.
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn what_builds_write_is_read() {
         let step = Step::read(OLD.as_bytes(), "n0");
-        assert_eq!(step.said(), "exec /qemu-persist-probe: exec format error");
+        assert_eq!(step.said("n0"), "exec /qemu-persist-probe: exec format error");
         assert_eq!((step.ending(), step.names_emulator(), step.answers("n0")), (Some(Ending::Exit(1)), false, 0));
         let step = Step::read(NEW.as_bytes(), "n0");
         assert_eq!((step.ending(), step.names_emulator(), step.answers("n0")), (Some(Ending::Signal(11)), true, 1));
@@ -200,7 +200,7 @@ mod tests {
             for progress in [&progress[..], text.as_bytes()] {
                 let step = Step::read(progress, "n0");
                 prop_assert_eq!(step.answers("n0"), 0);
-                let _ = (step.as_output("n0", Ending::Exit(0)), step.said(), step.ending());
+                let _ = (step.as_output("n0", Ending::Exit(0)), step.said("n0"), step.ending());
             }
         }
     }
