@@ -87,6 +87,7 @@ impl Health {
 /// What is found other than by the checks of `status`: each id, and what it is about.
 pub const OTHERS: &[(&str, &str)] = &[
     ("containers-unknown", "an engine does not say which containers it runs"),
+    ("build-without-handler", "builds of a platform may work although its containers do not run"),
     ("engine-down", "an engine was not tested, since it does not answer"),
     ("selftest-failed", "the container does not work as it must"),
     ("handlers-masked", "the engine's user namespace has handlers of its own, which hide those of the host"),

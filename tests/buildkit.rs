@@ -7,7 +7,8 @@ mod engines;
 
 use std::process::Child;
 
-use engines::{Host, MACHINE, Report, TABLE, rule, wait_until};
+use engines::{FOREIGN, Host, MACHINE, Report, TABLE, rule, wait_until};
+use serde_json::Value;
 
 /// Where BuildKit's own QEMU is in these tests.
 const OWN: &str = "/run/own";
@@ -115,6 +116,54 @@ fn buildx_does_as_the_older_client() {
     let report = build(&host, newer);
     assert_eq!((report.code, report.verdict("buildkit")), (3, "unknown"), "{report:#?}");
     assert!(report.reason("buildkit").contains("buildx is not installed"), "{report:#?}");
+}
+
+/// What `status --containers` says, with the directories `first` before the others in `PATH`.
+fn status(host: &Host, first: &str) -> Value {
+    let program = env!("CARGO_BIN_EXE_qemu-persist");
+    let text = host.sh(&format!("PATH={first}:$PATH {program} status --containers --json || true"));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+#[test]
+fn the_status_says_what_the_builder_offers_and_why_builds_work_where_containers_do_not() {
+    let host = host!("/usr/sbin/runc");
+    let Some(newer) = newer_docker(&host) else { return };
+    host.start_docker_from(newer);
+    let platform = format!("linux/{}", FOREIGN.0);
+    let offers = |status: &Value| {
+        assert_eq!((&status["builder"]["name"], &status["builder"]["driver"]), (&"default".into(), &"docker".into()));
+        let platforms = status["builder"]["platforms"].as_array().expect("platforms");
+        platforms.iter().any(|name| *name == platform.as_str())
+    };
+    let why = |status: &Value| {
+        let findings = status["findings"].as_array().expect("findings");
+        let finding = findings.iter().find(|finding| finding["id"] == "build-without-handler");
+        finding.map(|finding| {
+            assert_eq!((&finding["severity"], &finding["subject"]), (&"note".into(), &platform.as_str().into()));
+            finding["message"].as_str().unwrap_or_default().to_owned()
+        })
+    };
+    let without = status(&host, newer);
+    assert!(!offers(&without) && why(&without).is_none(), "{without:#}");
+    host.register(&rule());
+    let with = status(&host, newer);
+    assert!(offers(&with) && why(&with).is_none(), "{with:#}");
+    // The daemon does not forget what it once offered.
+    host.sh(&format!("echo -1 >{TABLE}/qemu-{MACHINE}"));
+    let gone = status(&host, newer);
+    assert!(offers(&gone) && why(&gone).is_some_and(|text| text.contains("still offers it")), "{gone:#}");
+    give_own_qemu(&host);
+    let own = status(&host, &format!("{OWN}:{newer}"));
+    assert!(why(&own).is_some_and(|text| text.contains(&format!("{OWN}/buildkit-qemu-{MACHINE}"))), "{own:#}");
+    let text = host.sh(&format!(
+        "PATH={newer}:$PATH {} status --containers | grep -A 1 '^builder'",
+        env!("CARGO_BIN_EXE_qemu-persist")
+    ));
+    assert!(text.starts_with("builder default (driver docker)\n  platforms    linux/"), "{text}");
+    // Without being asked it starts no program.
+    let plain = host.run(env!("CARGO_BIN_EXE_qemu-persist"), &["status", "--json"]);
+    assert!(!plain.out.contains("\"builder\""), "{plain:?}");
 }
 
 /// Stops the step's process in its course, and gives its number inside.

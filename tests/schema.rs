@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 /// Keys whose values are tables with keys of any name.
 const TABLES: [&str; 3] = ["interpreters", "origins", "unknown"];
 /// Keys that are there only when they were asked for.
-const OPTIONAL: [&str; 1] = ["containers"];
+const OPTIONAL: [&str; 2] = ["containers", "builder"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/schema")
@@ -192,6 +192,7 @@ fn status() {
     });
     let mut with = host.status().json;
     with["containers"] = json!([container]);
+    with["builder"] = json!({ "name": "default", "driver": "docker", "platforms": ["linux/amd64"] });
     schema.check(&with);
 }
 

@@ -14,6 +14,7 @@ use crate::host::dpkg::Packages;
 use crate::platform::Platform;
 use crate::report::status::{self, Report};
 use crate::report::{Screen, span};
+use crate::selftest::buildkit::offers;
 use crate::selftest::running;
 use crate::snapshot::Snapshot;
 
@@ -32,7 +33,7 @@ pub struct Args {
     /// Only these of the platforms that are wanted
     #[arg(long, value_name = "PLATFORM", num_args = 1.., value_parser = super::parse_platform)]
     pub platform: Vec<&'static Platform>,
-    /// Also ask the container engines which containers run under emulation now
+    /// Also ask the container engines which containers run under emulation now, and for what Docker's builder builds
     #[arg(long, conflicts_with = "root")]
     pub containers: bool,
     /// While a self-test is about to run, wait for what it says, SECONDS at most [300 where not given]
@@ -81,6 +82,7 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     });
     if args.containers {
         report.add_containers(running::emulated(&snapshot.facts.native, PATIENCE)?);
+        report.add_builder(offers::ask(PATIENCE)?);
     }
     status::show(&report, args.json, screen)?;
     Ok(report.exit_code)

@@ -12,7 +12,9 @@ use crate::assess::checks::SERVICE_CHECKS;
 use crate::assess::look::{Currency, Look, Origin, Proven, Standing};
 use crate::binfmt::rule::Flags;
 use crate::finding::{self, Finding, Health};
-use crate::host::Package;
+use crate::host::{Package, command};
+use crate::platform::Platform;
+use crate::selftest::buildkit::offers::{self, Offers};
 use crate::selftest::running::{EmulatedContainer, Running};
 use crate::service::Service;
 use crate::snapshot::Snapshot;
@@ -36,6 +38,9 @@ pub struct Report {
     /// The containers that run under emulation now, where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub containers: Option<Vec<EmulatedContainer>>,
+    /// The builder that `docker buildx build` uses now, where it was asked for and buildx is installed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub builder: Option<Offers>,
     /// The service.
     pub service: Service,
     /// When all this was seen, in seconds since boot; none for an image.
@@ -122,6 +127,7 @@ impl Report {
             machine: snapshot.facts.machine.clone(),
             enabled: snapshot.kernel.table().map(|table| table.enabled),
             containers: None,
+            builder: None,
             service: snapshot.service.clone(),
             boot_seconds: snapshot.live.then_some(snapshot.boot_seconds),
             findings: assessment.findings,
@@ -131,7 +137,23 @@ impl Report {
     /// Adds what the container engines said of the containers that run under emulation.
     pub fn add_containers(&mut self, running: Running) {
         self.containers = Some(running.containers);
-        self.findings.extend(running.findings);
+        self.add_findings(running.findings);
+    }
+
+    /// Adds what Docker's client said of builds, and why they may work for what has no handler.
+    pub fn add_builder(&mut self, asked: offers::Asked) {
+        let is_off = self.enabled == Some(false);
+        let missing = self.platforms.iter().filter(|platform| is_off || platform.handler.is_none());
+        // A handler of the configuration's own has another name.
+        let missing = missing.filter_map(|platform| {
+            Platform::named(&platform.subject).filter(|known| known.to_string() == platform.subject)
+        });
+        self.add_findings(offers::findings(&asked, missing, command::find));
+        self.builder = asked.offers;
+    }
+
+    fn add_findings(&mut self, findings: Vec<Finding>) {
+        self.findings.extend(findings);
         self.verdict = Health::of(&self.findings);
         self.exit_code = finding::exit_code(&self.findings);
     }
@@ -224,6 +246,12 @@ pub fn show(report: &Report, json: bool, screen: &mut Screen) -> io::Result<()> 
     }
     if let Some(containers) = &report.containers {
         show_containers(containers, screen)?;
+    }
+    if let Some(Offers { name, driver, platforms }) = &report.builder {
+        screen.line(screen.tint(Tone::Strong, &escape(&format!("builder {name} (driver {driver})"))))?;
+        let none = "none that it says: it does not run".to_owned();
+        let platforms = if platforms.is_empty() { none } else { platforms.join(", ") };
+        super::row("platforms", &escape(&platforms), screen)?;
     }
     let of_service = |finding: &&Finding| SERVICE_CHECKS.iter().any(|check| check.id == finding.id);
     let health = Health::of(report.findings.iter().filter(of_service));

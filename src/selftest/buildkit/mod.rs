@@ -7,6 +7,7 @@
 //! although `docker run` does not.
 
 mod look;
+pub mod offers;
 mod step;
 
 use std::io;
