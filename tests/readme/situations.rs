@@ -54,6 +54,20 @@ const ROWS: &[(&str, Situation)] = &[
         }),
     ),
     (
+        "`docker build` works",
+        Engine(|host, commands| {
+            if !std::path::Path::new("/usr/sbin/dockerd").exists() {
+                return crate::sandbox::skip("`docker build`: /usr/sbin/dockerd is not installed");
+            }
+            host.sh(&format!("mkdir /run/own; cp /usr/bin/qemu-{0}-static /run/own/buildkit-qemu-{0}", FOREIGN.1));
+            host.start_docker_from("/run/own");
+            let ran = engine(host, &commands[0]);
+            assert!(ran.code == 1 && told(&ran.out).contains("under BuildKit's own QEMU"), "{ran:?}");
+            assert_eq!(engine(host, &commands[1]).code, 0);
+            assert_eq!(engine(host, "qemu-persist selftest --runtime docker").code, 0);
+        }),
+    ),
+    (
         "\"Verify it worked\"",
         Kernel(|host, commands| {
             good(host);
