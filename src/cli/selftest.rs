@@ -36,7 +36,7 @@ pub struct Args {
     /// By which runtime: auto is every engine that answers, and builtin where none does
     ///
     /// buildkit is a step of a build by Docker's BuildKit, and is run only where it is named. No image comes of it, but
-    /// BuildKit keeps some 30 kB of it in its cache until that is pruned.
+    /// BuildKit keeps what it was given in its cache, 100 kB at most, until that is pruned.
     #[arg(long, value_name = "RUNTIME", value_parser = PossibleValuesParser::new(Runtime::ALL.map(Runtime::name)))]
     pub runtime: Option<String>,
     /// Run this image instead of the probe that is built in; it is pulled where it is not here

@@ -35,11 +35,14 @@ pub(super) fn context(platform: &Platform, token: &Token, asked: &Asked) -> io::
     // The name tells in the list of what BuildKit keeps whose it is.
     let folder = token.to_string();
     let links = (0..LINKS).flat_map(|_| [PROBE.to_owned(), token.nonce.clone()]);
-    let words: Vec<_> = links.chain(asked.arguments(&token.nonce)).map(|word| format!("\"{word}\"")).collect();
+    let further = asked.arguments(&token.nonce);
+    // BuildKit keeps a copy of it: nothing that is not used.
+    let used = if further.is_empty() { 1 } else { usize::MAX };
+    let words: Vec<_> = links.chain(further).map(|word| format!("\"{word}\"")).collect();
     let steps = format!("FROM scratch\nCOPY {folder}/ /\nUSER {NOBODY}\nRUN [{}]\n", words.join(", "));
     let mut archive = tar::Builder::new(Vec::new());
     append(&mut archive, "Dockerfile", 0o444, steps.as_bytes())?;
-    for Program { path, content, mode } in programs(platform) {
+    for Program { path, content, mode } in programs(platform).into_iter().take(used) {
         append(&mut archive, &format!("{folder}{path}"), mode, content)?;
     }
     archive.into_inner()
