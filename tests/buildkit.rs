@@ -169,8 +169,13 @@ fn the_status_says_what_the_builder_offers_and_why_builds_work_where_containers_
 /// Stops the step's process in its course, and gives its number inside.
 fn stop_step(host: &Host) -> String {
     let pid = host.sh("n=0
-        while ! found=$(grep -ls 'qemu-persist-[p]robe' /proc/[0-9]*/cmdline); do n=$((n + 1)); test $n -lt 5000; done
-        pid=$(echo $found | tr -dc 0-9); kill -STOP $pid; echo $pid");
+        while test $((n += 1)) -lt 5000; do
+            for file in $(grep -ls 'qemu-persist-[p]robe' /proc/[0-9]*/cmdline); do
+                pid=${file#/proc/}; pid=${pid%/cmdline}
+                if kill -STOP $pid 2>/dev/null; then echo $pid; exit; fi
+            done
+        done
+        exit 1");
     pid.trim().to_owned()
 }
 

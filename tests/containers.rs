@@ -114,10 +114,15 @@ fn what_runs_natively_or_is_of_another_platform_is_no_pass() {
     assert_eq!(host.inventory(&BOTH), before);
 }
 
-/// A `docker` that is slow to say which process a container's is, so that a run lasts.
+/// A `docker` whose containers live until half a minute is over or `rest`, a file, is gone, so that a run lasts.
 fn slow_docker(host: &Host) {
-    host.sh("mkdir -p /run/slow");
-    host.write("/run/slow/docker", "#!/bin/sh\n[ \"$1\" != inspect ] || sleep 30\nexec /usr/bin/docker \"$@\"\n");
+    host.sh("mkdir -p /run/slow; touch /run/slow/rest");
+    host.write(
+        "/run/slow/docker",
+        "#!/bin/sh
+        [ \"$1\" = run ] || exec /usr/bin/docker \"$@\"
+        { n=300; while [ -e /run/slow/rest ] && [ $((n -= 1)) -gt 0 ]; do sleep 0.1; done; } | /usr/bin/docker \"$@\"\n",
+    );
     host.sh("chmod 755 /run/slow/docker");
 }
 
@@ -153,6 +158,7 @@ fn what_a_killed_run_has_left_is_cleared_when_its_time_is_over() {
     host.sh("kill -KILL $(cat /run/pid)");
     child.wait().expect("an end");
     // The probe ends with its standard input, and its container with it.
+    host.sh("rm /run/slow/rest");
     assert!(wait_until(|| host.sh("docker ps --quiet").is_empty()));
     let left = host.sh("docker images --format '{{.Repository}}:{{.Tag}}'");
     let (repository, tag) = left.trim().rsplit_once(':').expect("an image");

@@ -261,17 +261,20 @@ fn an_engine_that_hangs_or_floods_does_not_hold_us() {
         ("run) sleep 600;;", "fail", "no answer in time"),
         ("run) busybox yes;;", "fail", "longer than an answer of the probe"),
         ("run) echo 'cgroup trouble' >&2; exit 125;;", "fail", "could not be started: cgroup trouble"),
+        // An image in use cannot be removed: its container has to go first.
+        ("run) sleep 600;; rm) touch /run/gone;; rmi) [ -e /run/gone ];;", "fail", "no answer in time"),
     ] {
         fake_docker(&host, cases);
-        host.sh("rm -f /run/calls");
+        host.sh("rm -f /run/calls /run/gone");
         let (_, json) = in_time(|| selftest(&host, &["--runtime", "docker", "--timeout", "2"]));
         let result = &json["platforms"][0]["results"][0];
         assert_eq!(result["verdict"], verdict, "{cases}: {json:#}");
         assert!(result["reason"].as_str().is_some_and(|text| text.contains(reason)), "{cases}: {json:#}");
         let calls = host.sh("cat /run/calls");
-        for call in ["rm --force qemu-persist-selftest-arm64-", "rmi localhost/qemu-persist/selftest:arm64-"] {
-            assert!(calls.contains(call), "{cases}: {calls}");
-        }
+        assert!(calls.contains("rmi localhost/qemu-persist/selftest:arm64-"), "{cases}: {calls}");
+        let in_use = cases.contains("rmi)");
+        assert_eq!(calls.contains("rm --force qemu-persist-selftest-"), in_use, "{cases}: {calls}");
+        assert_eq!(json["findings"].as_array().map(Vec::len), Some(1), "{cases}: {json:#}");
     }
 }
 

@@ -15,8 +15,8 @@ use crate::platform::Platform;
 pub struct Arm32 {
     /// The variants that run without a handler, the newest first; empty where none does.
     pub native: Vec<&'static str>,
-    /// The older instructions that the kernel is set to refuse (`/proc/sys/abi`), so that programs for v6 and
-    /// before may be ended by SIGILL: `swp`, `cp15_barrier`, `setend`.
+    /// The older instructions that the kernel is set to refuse (`/proc/sys/abi`), so that programs which use them are
+    /// ended by SIGILL: `swp` (v5 and before; refused by default), `cp15_barrier` and `setend` (v6).
     pub refused: Vec<&'static str>,
     /// Whether programs that are laid out for pages of 4 KiB do not start natively, since the kernel's are larger.
     pub large_pages: bool,

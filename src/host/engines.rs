@@ -108,6 +108,15 @@ pub fn find() -> Vec<(Kind, PathBuf)> {
 
 /// Asks the engine whose program is `path` what it is, for about `limit` at most.
 pub async fn ask(kind: Kind, path: PathBuf, limit: Duration) -> Engine {
+    ask_for(false, kind, path, limit).await
+}
+
+/// As [`ask`], for no more than whether it answers and its version, where that is quicker.
+pub async fn ask_version(kind: Kind, path: PathBuf, limit: Duration) -> Engine {
+    ask_for(true, kind, path, limit).await
+}
+
+async fn ask_for(version_only: bool, kind: Kind, path: PathBuf, limit: Duration) -> Engine {
     let mut engine = Engine::of(kind, path);
     if kind == Kind::Docker && stands_for_podman(&engine.path) {
         engine.stands_for_podman = true;
@@ -115,6 +124,11 @@ pub async fn ask(kind: Kind, path: PathBuf, limit: Duration) -> Engine {
         return engine;
     }
     match kind {
+        Kind::Docker if version_only => {
+            let (version, complaint) = answer(command::run(&engine.path, &VERSION, limit).await);
+            take_docker(&mut engine, &version, &Value::Null, complaint);
+            engine
+        }
         Kind::Docker => ask_docker(engine, limit).await,
         Kind::Podman => ask_podman(engine, limit).await,
         Kind::Nerdctl => ask_nerdctl(engine, limit).await,
@@ -168,11 +182,12 @@ fn oci_platform(architecture: &str) -> String {
 }
 
 const JSON: &str = "{{json .}}";
+const VERSION: [&str; 3] = ["version", "--format", JSON];
 
 async fn ask_docker(mut engine: Engine, limit: Duration) -> Engine {
     let path = engine.path.clone();
     let (version, info, context) = tokio::join!(
-        command::run(&path, &["version", "--format", JSON], limit),
+        command::run(&path, &VERSION, limit),
         command::run(&path, &["info", "--format", JSON], limit),
         command::run(&path, &["context", "inspect", "--format", JSON], limit),
     );

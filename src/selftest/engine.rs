@@ -2,6 +2,7 @@
 //! Container engines, through their command lines: Docker, Podman, nerdctl.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -70,7 +71,7 @@ impl Engine {
     /// # Errors
     /// Why it cannot be used.
     pub async fn version(&self, limit: Duration) -> Result<String, Down> {
-        let asked = engines::ask(self.kind, self.program.clone(), limit.min(SHORT)).await;
+        let asked = engines::ask_version(self.kind, self.program.clone(), limit.min(SHORT)).await;
         if asked.stands_for_podman {
             let reason = "this `docker` is Podman under another name".to_owned();
             return Err(Down { reason, advice: "Use `--runtime podman`.".into() });
@@ -127,12 +128,13 @@ impl Engine {
         let name = token.container();
         let mut run = self.run_command(&platform, token, &["--security-opt", "no-new-privileges"]);
         run.extend(asked.arguments(&token.nonce));
+        let before = sight::processes();
         let mut talk = Talk::start(&self.program, &run)?;
         let mut sighting = Sighting::NotSeen(Unseen::TooSoon);
         let mut namespace = None;
         let conversation = async {
             if talk.until(|output, _| has_answered(output, &token.nonce, &asked)).await {
-                (sighting, namespace) = self.look(&name, &token.nonce, limit).await;
+                (sighting, namespace) = self.look(&name, &token.nonce, &before, limit).await;
             }
             talk.finish(&[]).await
         };
@@ -157,7 +159,7 @@ impl Engine {
         #[rustfmt::skip]
         let mut run = words(&[
             "run", "--rm", "--interactive", "--network", "none", "--pull", "never", "--platform", platform,
-            "--name", &name, "--label", &label, "--read-only", "--cap-drop", "ALL",
+            "--name", &name, "--label", &label, "--env", &sight::mark(&token.nonce), "--read-only", "--cap-drop", "ALL",
         ]);
         run.extend(words(options));
         if self.kind != Kind::Nerdctl {
@@ -168,17 +170,28 @@ impl Engine {
     }
 
     /// Looks at the process of the running container `name`, and where it is seen for its user namespace, if that is
-    /// another than ours.
-    async fn look(&self, name: &str, nonce: &str, limit: Duration) -> (Sighting, Option<UserNamespace>) {
+    /// another than ours. The engine is asked for it only where it is not found among those that were not there
+    /// `before`, which is quicker.
+    async fn look(
+        &self,
+        name: &str,
+        nonce: &str,
+        before: &BTreeSet<u32>,
+        limit: Duration,
+    ) -> (Sighting, Option<UserNamespace>) {
+        let of = |pid| {
+            let sighting = sight::look(pid, nonce);
+            let is_seen = matches!(sighting, Sighting::Seen(_));
+            let namespace = is_seen.then(|| UserNamespace::other(pid).ok().flatten()).flatten();
+            (sighting, namespace)
+        };
+        if let Some(found @ (Sighting::Seen(_), _)) = sight::find(before, nonce).map(of) {
+            return found;
+        }
         let inspect = ["inspect", "--format", "{{.State.Pid}}", name];
         let why = match self.ask(&inspect, limit.min(SHORT)).await {
             Ok(output) if output.succeeded() => match one_line(&output.stdout).parse() {
-                Ok(pid) if pid > 0 => {
-                    let sighting = sight::look(pid, nonce);
-                    let is_seen = matches!(sighting, Sighting::Seen(_));
-                    let namespace = is_seen.then(|| UserNamespace::other(pid).ok().flatten()).flatten();
-                    return (sighting, namespace);
-                }
+                Ok(pid) if pid > 0 => return of(pid),
                 _ => "the engine does not say which process it is".into(),
             },
             Ok(output) => error_line(&output.stderr),
@@ -209,6 +222,10 @@ impl Engine {
     /// # Errors
     /// What the engine said.
     pub async fn remove(&self, token: &Token) -> Result<(), String> {
+        // An image that is gone had no container any more: the usual case, in which the engine is asked only once.
+        if self.kind != Kind::Nerdctl && self.remove_image(&token.image()).await.is_ok() {
+            return Ok(());
+        }
         let container = self.remove_container(&token.container()).await;
         let image = self.remove_image(&token.image()).await;
         container.and(image)
@@ -221,12 +238,13 @@ impl Engine {
         let over = |text: &str| Token::parse(text).is_some_and(|token| token.is_over(boot_id, now));
         let mut results = Vec::new();
         let filter = format!("label={LABEL}=1");
-        let containers = self.names(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"]).await;
+        let reference = format!("reference={REPOSITORY}:*");
+        let list_containers = ["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"];
+        let list_images = ["images", "--filter", &reference, "--format", "{{.Repository}}:{{.Tag}}"];
+        let (containers, images) = tokio::join!(self.names(&list_containers), self.names(&list_images));
         for name in containers.iter().filter(|name| name.strip_prefix(CONTAINER_PREFIX).is_some_and(over)) {
             results.push(self.remove_container(name).await);
         }
-        let reference = format!("reference={REPOSITORY}:*");
-        let images = self.names(&["images", "--filter", &reference, "--format", "{{.Repository}}:{{.Tag}}"]).await;
         let tag = |name: &str| name.strip_prefix(REPOSITORY)?.strip_prefix(':').map(str::to_owned);
         for name in images.iter().filter(|name| tag(name).is_some_and(|tag| over(&tag))) {
             results.push(self.remove_image(name).await);

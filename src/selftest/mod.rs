@@ -127,15 +127,6 @@ pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progre
     if request.subject.image().is_some() {
         chosen.retain(|runtime| !matches!(runtime, Chosen::Builtin | Chosen::Builder(_)));
     }
-    for runtime in &chosen {
-        if let Chosen::Engine(engine, Ok(_)) = runtime {
-            for result in engine.remove_leftovers(&request.boot_id).await {
-                report.findings.extend(
-                    result.err().map(|reason| report::leftover(engine.kind.program(), "an earlier run", &reason)),
-                );
-            }
-        }
-    }
     if let Some(finding) =
         request.subject.image().and_then(|_| needs_engine(request.runtime, &chosen, &report.findings))
     {
@@ -149,13 +140,43 @@ pub async fn run(request: &Request, snapshot: &Snapshot, traces: &Traces, progre
             return report;
         }
     };
+    let leftovers = clear_leftovers(&chosen, &request.boot_id);
+    // What is to be cleared is of no run whose time is not over, and so not of this one.
+    let (leftovers, mut ran) =
+        tokio::join!(leftovers, run_all(request, &chosen, platforms, snapshot, traces, progress));
+    report.platforms = ran.platforms;
+    report.findings.extend(leftovers);
+    report.findings.append(&mut ran.findings);
+    report
+}
+
+/// Removes what killed runs have left; gives what could not be removed.
+async fn clear_leftovers(chosen: &[Chosen], boot_id: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for runtime in chosen {
+        let Chosen::Engine(engine, Ok(_)) = runtime else { continue };
+        let failed = engine.remove_leftovers(boot_id).await.into_iter().filter_map(Result::err);
+        findings.extend(failed.map(|reason| report::leftover(engine.kind.program(), "an earlier run", &reason)));
+    }
+    findings
+}
+
+async fn run_all(
+    request: &Request,
+    chosen: &[Chosen],
+    platforms: Vec<&'static Platform>,
+    snapshot: &Snapshot,
+    traces: &Traces,
+    progress: &dyn Fn(&str),
+) -> Report {
+    let mut report = Report::default();
     let mut controls = Controls::new();
     let assessment = assess(snapshot, &Wish::default());
     let host = Host::new(snapshot, &assessment);
     for platform in platforms {
         let expectation = Expectation::new(platform, probes::identity(platform), snapshot);
         let mut results = Vec::new();
-        for runtime in &chosen {
+        for runtime in chosen {
             progress(&format!("{platform}: {}", runtime.name()));
             let mut result = run_one(&expectation, runtime, request, &host, traces, progress).await;
             if result.verdict == Verdict::Fail && result.machine.is_none() && request.subject.is_probes() {

@@ -87,6 +87,25 @@ pub fn look(pid: u32, nonce: &str) -> Sighting {
 /// How often a container's process is looked for: a program under QEMU lives for some 10 ms at the least.
 const GLANCE: Duration = Duration::from_millis(1);
 
+/// The variable by which a container's process is recognised.
+pub(super) const MARK: &str = "QEMU_PERSIST_SELFTEST";
+
+/// The variable with `nonce`, as it stands in an environment.
+pub(super) fn mark(nonce: &str) -> String {
+    format!("{MARK}={nonce}")
+}
+
+/// The process that has the mark of `nonce` in its environment, among those that were not there `before`. The engine's
+/// own processes have it among their arguments at most.
+pub(super) fn find(before: &BTreeSet<u32>, nonce: &str) -> Option<u32> {
+    let mark = mark(nonce);
+    let marked = |pid: &u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+    };
+    processes().difference(before).copied().find(marked)
+}
+
 /// The numbers of the processes that there are.
 pub(super) fn processes() -> BTreeSet<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return BTreeSet::new() };

@@ -4,7 +4,6 @@
 //! It is run by its id, since `docker run --platform` of a name can give that name to another
 //! image.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
@@ -15,15 +14,13 @@ use super::expect::{Expectation, Handler};
 use super::image::engine_platform;
 use super::judge::{Judgement, Observation, Verdict, judge};
 use super::saying::{error_line, one_line};
-use super::sight::{self, Exe, Sighting};
+use super::sight::{self, Sighting};
 use super::token::{LABEL, Token};
 use crate::host::command::{Output, Talk};
 use crate::platform::Platform;
 
 /// How long an image may take to be pulled.
 pub const PULL: Duration = Duration::from_secs(600);
-/// The variable by which the container's process is recognised.
-pub(super) const MARK: &str = "QEMU_PERSIST_SELFTEST";
 /// How often `uname` is run in an image at most until its process is seen.
 const TRIES: u32 = 3;
 
@@ -176,14 +173,14 @@ impl Engine {
     async fn run_watched(&self, run: &[String], nonce: &str, limit: Duration) -> io::Result<(Sighting, Output)> {
         let before = sight::processes();
         let talk = Talk::start(&self.program, run)?;
-        sight::watch_to_end(talk, || find(&before, nonce), limit).await
+        sight::watch_to_end(talk, || sight::exe(sight::find(&before, nonce)?).ok(), limit).await
     }
 }
 
 /// What a run of any image of the user's begins with.
 fn run_command(expectation: &Expectation, token: &Token) -> Vec<String> {
     let (asked, name, label) = (engine_platform(expectation.platform), token.container(), format!("{LABEL}=1"));
-    let mark = format!("{MARK}={}", token.nonce);
+    let mark = sight::mark(&token.nonce);
     #[rustfmt::skip]
     let run = words(&[
         "run", "--rm", "--pull", "never", "--platform", &asked, "--name", &name, "--label", &label, "--env", &mark,
@@ -227,18 +224,6 @@ fn conclude(expectation: &Expectation, image: &UserImage, sighting: Sighting, ou
         judge(expectation, &observation)
     };
     Judged { observation: Some(observation), judgement, namespace: None }
-}
-
-/// What the process runs that has `nonce` in its environment, among those that were not there
-/// `before`. The engine's own processes have it among their arguments at most.
-fn find(before: &BTreeSet<u32>, nonce: &str) -> Option<Exe> {
-    let marked = |pid: &u32| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.windows(nonce.len()).any(|window| window == nonce.as_bytes())
-    };
-    let pid = sight::processes().difference(before).copied().find(marked)?;
-    // It may have ended in this moment; if not, it is found again.
-    sight::exe(pid).ok()
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ impl System {
             eprintln!("              laid out for {program} KiB: {} {}", ran.code, ran.err.trim());
             assert_eq!(ran.code == 0, runs, "{ran:?} {told:#}");
         }
-        let expected = serde_json::json!({"native": ["v7", "v6", "v5"], "refused": [], "large_pages": !good});
+        let expected = serde_json::json!({"native": ["v7", "v6", "v5"], "refused": ["swp"], "large_pages": !good});
         assert_eq!(*told, expected, "{}", self.describe());
     }
 

@@ -137,12 +137,15 @@ fn show_arm32(arm32: &Arm32, screen: &mut Screen) -> io::Result<()> {
     if arm32.native.is_empty() {
         return field(screen, label, Some(Tone::Warning), "not by itself: only under QEMU");
     }
-    let refused = format!("those before v7 may not, for /proc/sys/abi refuses {}", list(&arm32.refused));
+    // SWP belongs to v5 and before, and kernels refuse it unless they are asked to emulate it.
+    let is_usual = arm32.refused.iter().all(|name| *name == "swp");
+    let older = if is_usual { "v6" } else { "v7" };
+    let refused = format!("programs from before {older} may not, for /proc/sys/abi refuses {}", list(&arm32.refused));
     let pages = "programs laid out for pages of 4 KiB do not start";
     let mut text = vec![format!("images for {} run by themselves", list(&arm32.native))];
     text.extend((!arm32.refused.is_empty()).then_some(refused));
     text.extend(arm32.large_pages.then(|| pages.to_owned()));
-    let good = arm32.refused.is_empty() && !arm32.large_pages;
+    let good = is_usual && !arm32.large_pages;
     field(screen, label, (!good).then_some(Tone::Warning), &text.join("; "))
 }
 

@@ -25,8 +25,8 @@ use super::{NO_CONTAINER, NO_EXEC, STARTED};
 use crate::platform::Platform;
 use crate::selftest::image::{PROBE, Program, programs};
 use crate::selftest::programs::USUAL_PATH;
+use crate::selftest::sight::MARK;
 use crate::selftest::step::{Obstacle, Step as _};
-use crate::selftest::user_image::MARK;
 
 /// The user and group that the probe runs as (Debian's `nobody` and `nogroup`; the kernel's
 /// overflow ids): they own nothing.
