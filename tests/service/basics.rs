@@ -114,7 +114,9 @@ fn it_does_not_start_with_a_broken_configuration_twice_or_without_a_table(host: 
 fn it_ends_with_an_error_when_the_table_goes_away_and_begins_anew_when_it_is_back(host: &Sandbox) {
     let mut shell = Shell::new(host);
     let mut daemon = Daemon::start(host);
-    shell.run(&format!("umount {TABLE}"));
+    // While it looks there the table is busy.
+    let unmount = format!("until umount {TABLE} 2>/dev/null; do sleep 0.01; done");
+    shell.run(&unmount);
     assert_eq!(daemon.ended(), 1);
     assert_eq!(daemon.count_told("STOPPING=1"), 0);
     shell.run(&format!("mount -t binfmt_misc binfmt_misc {TABLE}"));
@@ -122,7 +124,7 @@ fn it_ends_with_an_error_when_the_table_goes_away_and_begins_anew_when_it_is_bac
     let _daemon = Daemon::start(host);
     assert_eq!(host.run_foreign().code, 0);
     // Gone and back before anybody could look: it goes on.
-    shell.run(&format!("umount {TABLE} && mount -t binfmt_misc binfmt_misc {TABLE}"));
+    shell.run(&format!("{unmount}; mount -t binfmt_misc binfmt_misc {TABLE}"));
 }
 
 fn it_is_started_again_where_its_folder_was_made_anew(host: &Sandbox) {
