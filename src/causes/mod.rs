@@ -67,6 +67,10 @@ pub enum Sign {
     Line(&'static [&'static str]),
     /// An exit code, as engines and shells tell it: 128 and the signal's number for a signal.
     Exit(u8),
+    /// The number of a signal, as programs tell it that others are ended by: `signal 4`.
+    Signal(u8),
+    /// A text that is this and nothing else, in lower case: what is too common in logs to be a sign there.
+    Alone(&'static str),
 }
 
 /// Something that goes wrong with foreign programs.
@@ -103,7 +107,11 @@ const LONGEST_LINE: usize = 2000;
 /// The exit code that a line in lower case tells: `exited with code 139`, `exit status 132`,
 /// `Exited (133)`, `exit code: 127`.
 fn exit_code(line: &str) -> Option<u8> {
-    line.match_indices("exit").find_map(|(at, _)| number_behind(&line[at..]))
+    number_behind_word(line, "exit")
+}
+
+fn number_behind_word(line: &str, word: &str) -> Option<u8> {
+    line.match_indices(word).find_map(|(at, _)| number_behind(&line[at..]))
 }
 
 fn number_behind(behind: &str) -> Option<u8> {
@@ -120,10 +128,13 @@ fn number_behind(behind: &str) -> Option<u8> {
 }
 
 impl Sign {
-    fn is_in(self, line: &str) -> bool {
+    /// Whether it is in `line`, one of `lines` in the text.
+    fn is_in(self, line: &str, lines: usize) -> bool {
         match self {
             Self::Line(parts) => parts.iter().all(|part| line.contains(part)),
             Self::Exit(code) => exit_code(line) == Some(code),
+            Self::Signal(number) => number_behind_word(line, "signal") == Some(number),
+            Self::Alone(text) => lines == 1 && line.trim_end_matches('.') == text,
         }
     }
 }
@@ -145,7 +156,7 @@ pub fn explain(text: &str, host: &Host<'_>) -> Vec<Fit> {
     let mut fits: Vec<Fit> = Vec::new();
     for cause in table::CAUSES {
         let found = cause.signs.iter().enumerate().find_map(|(rank, sign)| {
-            let line = lines.iter().find(|(lower, _)| sign.is_in(lower));
+            let line = lines.iter().find(|(lower, _)| sign.is_in(lower, lines.len()));
             line.map(|(_, line)| (rank, line.clone()))
         });
         if let Some((rank, said)) = found {

@@ -4,7 +4,7 @@
 //! Texts are those that the kernel, shells, Docker, containerd, Podman, BuildKit, QEMU, the dynamic
 //! loader and language runtimes print.
 
-use super::Sign::{Exit, Line};
+use super::Sign::{Alone, Exit, Line, Signal};
 use super::{Cause, Host, weigh};
 use crate::finding::Severity;
 use crate::parts;
@@ -48,7 +48,11 @@ pub static CAUSES: &[Cause] = &[
         id: "interpreter-not-held",
         title: "The handler's interpreter is looked for inside the container, where it is not: the handler has no flag F, \
                 or its interpreter is no static program",
-        signs: &[Line(&["exec", "no such file or directory"]), Line(&["cannot execute: required file not found"])],
+        signs: &[
+            Line(&["exec", "no such file or directory"]),
+            Line(&["cannot execute: required file not found"]),
+            Alone("no such file or directory"),
+        ],
         weigh: weigh::not_held,
         cure: mend,
     },
@@ -60,6 +64,7 @@ pub static CAUSES: &[Cause] = &[
             Line(&["exec", "no such file or directory"]),
             Line(&["executable file not found in $path"]),
             Line(&["cannot execute: required file not found"]),
+            Alone("no such file or directory"),
         ],
         weigh: weigh::open,
         cure: |_| "Look into the image: `docker run --rm -it --entrypoint sh IMAGE`.".to_owned(),
@@ -92,7 +97,11 @@ pub static CAUSES: &[Cause] = &[
     Cause {
         id: "image-of-another-platform",
         title: "The image is of another platform than this host: a warning, and no more than that where a handler runs it",
-        signs: &[Line(&["requested image's platform", "does not match the detected host platform"])],
+        signs: &[
+            Line(&["requested image's platform", "does not match the detected host platform"]),
+            Line(&["wrong architecture"]),
+            Line(&["wrong platform"]),
+        ],
         weigh: weigh::open,
         cure: |_| {
             "Say that it is meant, and the warning goes: `--platform linux/amd64` (in Compose `platform: linux/amd64`). \
@@ -118,6 +127,23 @@ pub static CAUSES: &[Cause] = &[
         signs: &[Line(&["unsupported system page size"]), Line(&["elf load command", "not page-aligned"])],
         weigh: weigh::large_pages,
         cure: small_pages,
+    },
+    Cause {
+        id: "slow-emulation",
+        title: "Under QEMU programs run several times slower than natively",
+        signs: &[
+            Line(&["slow", "qemu"]),
+            Line(&["slow", "emulat"]),
+            Line(&["slow performance"]),
+            Line(&["container", "slow"]),
+            Alone("slow"),
+        ],
+        weigh: weigh::open,
+        cure: |_| {
+            "See which containers run under emulation: `sudo qemu-persist status --containers`. For those look for an \
+             image of this host's own platform, above all for databases, transcoders and compilers."
+                .to_owned()
+        },
     },
     Cause {
         id: "qemu-crashed",
@@ -149,7 +175,7 @@ pub static CAUSES: &[Cause] = &[
             Line(&["cpu does not support x86-64-v"]),
             Line(&["cpu isa level is lower than required"]),
             Line(&["illegal instruction"]),
-            Line(&["uncaught target signal 4"]),
+            Signal(4),
             Exit(132),
         ],
         weigh: weigh::open,
@@ -205,6 +231,7 @@ pub static CAUSES: &[Cause] = &[
         title: "A handler of that name is registered already",
         signs: &[
             Line(&["binfmt_misc/register", "file exists"]),
+            Line(&["write register", "file exists"]),
             Line(&["write error: file exists"]),
             Line(&["failed to add binary format", "file exists"]),
         ],
@@ -219,6 +246,7 @@ pub static CAUSES: &[Cause] = &[
         title: "The kernel does not understand the rule, or its interpreter is not there",
         signs: &[
             Line(&["binfmt_misc/register", "invalid argument"]),
+            Line(&["write register", "invalid argument"]),
             Line(&["write error: invalid argument"]),
             Line(&["failed to add binary format", "invalid argument"]),
         ],

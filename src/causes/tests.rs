@@ -89,6 +89,21 @@ const TEXTS: &[Row] = &[
         "Fatal glibc error: CPU does not support x86-64-v2",
         &["missing-instructions"],
     ),
+    (
+        "as QEMU words it",
+        "qemu: uncaught target signal 4 (Illegal instruction) - core dumped",
+        &["missing-instructions", "qemu-crashed"],
+    ),
+    ("as an init tells how a program ended", "app: terminated by signal 4", &["missing-instructions"]),
+    ("what users put into a search box", "write register: file exists", &["name-taken"]),
+    ("what users put into a search box", "write register: invalid argument", &["rule-refused"]),
+    ("the article that many users come from", "Slow Performance on ARM", &["slow-emulation"]),
+    ("the article that many users come from", "Image Pulls the Wrong Architecture", &["image-of-another-platform"]),
+    (
+        "the article that many users come from",
+        "segfault or Illegal Instruction",
+        &["missing-instructions", "qemu-crashed"],
+    ),
     ("argoproj/argo-cd #26916", "runtime: lfstack.push invalid packing", &["go-addresses"]),
     (
         "docker/buildx #1335",
@@ -159,6 +174,18 @@ fn texts_are_recognised() {
     let all: BTreeSet<_> = CAUSES.iter().map(|cause| cause.id).collect();
     assert_eq!(seen, all, "every cause has a text");
     assert_eq!(CAUSES.len(), all.len(), "ids are unique");
+}
+
+#[test]
+fn what_is_common_in_logs_counts_only_alone() {
+    let ids = |text: &str| {
+        let fits = with(&Fixture::healthy(), 47, |host| explain(text, host));
+        fits.iter().map(|fit| fit.cause.id).collect::<BTreeSet<_>>()
+    };
+    let both = BTreeSet::from(["interpreter-not-held", "program-not-there"]);
+    assert_eq!(ids("\n No such file or directory.\n"), both);
+    assert_eq!(ids("open /etc/app.conf\nNo such file or directory\n"), BTreeSet::new());
+    assert_eq!(ids("open /etc/app.conf: no such file or directory"), BTreeSet::new());
 }
 
 /// A text, the host, its address bits, and what has to be told, in this order.
