@@ -46,6 +46,23 @@ fn what_is_applied_is_proven_and_status_believes_it() {
 }
 
 #[test]
+fn the_package_is_told_of_the_file_that_ran_and_is_still_there() {
+    let host = sandbox!();
+    host.write("/var/lib/dpkg/info/qemu-user-static.list", &format!("{QEMU}\n"));
+    let status = "Package: qemu-user-static\nStatus: install ok installed\nVersion: 1:7.2\n";
+    host.write("/var/lib/dpkg/status", status);
+    host.apply(&[], 0);
+    let result = builtin(&host, 0);
+    let expected = serde_json::json!({"name": "qemu-user-static", "version": "1:7.2"});
+    assert_eq!(result["package"], expected, "{result:#}");
+    let text = host.qemu_persist(&["selftest", "--runtime", "builtin", "--depth", "full"]).out;
+    assert!(text.contains("    identity       qemu-user-static 1:7.2; the file on disk\n"), "{text}");
+    host.sh(&format!("cp {QEMU} {QEMU}.new; mv {QEMU}.new {QEMU}"));
+    let result = builtin(&host, 2);
+    assert_eq!((&result["package"], &result["interpreter"]["deleted"]), (&Value::Null, &true.into()), "{result:#}");
+}
+
+#[test]
 fn programs_below_a_folder_are_tried_one_by_one() {
     let host = sandbox!();
     host.apply(&[], 0);

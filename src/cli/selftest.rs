@@ -14,6 +14,7 @@ use crate::apply::{Lock, LockError};
 use crate::config::Runtime;
 use crate::files::Root;
 use crate::finding::{Finding, Severity};
+use crate::host::dpkg::Packages;
 use crate::platform::Platform;
 use crate::record::{self, Proofs};
 use crate::report::{Screen, selftest as show};
@@ -179,6 +180,8 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
             advice: "To want one: `sudo qemu-persist enable PLATFORM`.".into(),
         });
     }
+    let packages = Packages::of(&root);
+    report.name_packages(|path| packages.package_of_resolved(path));
     let ran_as = RanAs::current();
     if args.json {
         show::json(&report, recorded, &ran_as, screen)?;

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use crate::assess::assess;
 use crate::assess::plan::Wish;
 use crate::finding::Finding;
-use crate::host::Package;
 use crate::host::dpkg::Packages;
 use crate::platform::Platform;
 use crate::report::status::{self, Report};
@@ -75,11 +74,7 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     };
     let assessment = assess(&snapshot, &wish);
     let packages = Packages::of(&root);
-    let mut report = Report::new(&snapshot, assessment, |path| {
-        let name = packages.owner_of_resolved(path)?;
-        let version = packages.version(&name)?;
-        Some(Package { name, version })
-    });
+    let mut report = Report::new(&snapshot, assessment, |path| packages.package_of_resolved(path));
     if args.containers {
         report.add_containers(running::emulated(&snapshot.facts.native, PATIENCE)?);
         report.add_builder(offers::ask(PATIENCE)?);

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use memchr::memmem;
 
+use super::Package;
 use crate::files::{Root, text_of};
 
 const INFO: &str = "/var/lib/dpkg/info";
@@ -121,6 +122,13 @@ impl<'a> Packages<'a> {
         let holds = |list: &&List| holds(&list.1);
         let found = self.usual().find(holds).or_else(|| self.relevant().iter().find(holds));
         found.map(|(name, _)| name.clone())
+    }
+
+    /// The package that the file `path` belongs to, of which no link is followed any more, and its version.
+    pub fn package_of_resolved(&self, path: &Path) -> Option<Package> {
+        let name = self.owner_of_resolved(path)?;
+        let version = self.version(&name)?;
+        Some(Package { name, version })
     }
 
     /// The installed version of `package`, as dpkg says it: `1:7.2+dfsg-7+deb12u18`.

@@ -34,6 +34,9 @@ pub fn text(report: &Report, recorded: Recorded, ran_as: &RanAs, depth: Depth, s
         for (index, result) in platform.results.iter().enumerate() {
             let name = if index == 0 { platform.platform.to_string() } else { String::new() };
             screen.line(row(&name, result, screen))?;
+            if depth == Depth::Full {
+                identity(result, screen)?;
+            }
             parts(&result.parts, depth, screen)?;
             programs(&result.programs, screen)?;
         }
@@ -72,6 +75,19 @@ fn row(platform: &str, result: &RunResult, screen: &Screen) -> String {
     let interpreter =
         result.interpreter.as_ref().map_or_else(|| "–".to_owned(), |exe| escape(&exe.path.to_string_lossy()));
     format!("{platform:<15} {:<8} {verdict}{machine:<12} {:>6.2} s  {interpreter}", result.runtime, result.seconds)
+}
+
+/// Shows which file ran the container: whose it is, and whether it is the one on disk.
+fn identity(result: &RunResult, screen: &mut Screen) -> io::Result<()> {
+    let Some(exe) = &result.interpreter else { return Ok(()) };
+    let package = match &result.package {
+        Some(package) => format!("{} {}", package.name, package.version),
+        None => "no package's".to_owned(),
+    };
+    let file = if exe.deleted { "a file that is no longer on disk" } else { "the file on disk" };
+    let tone = if result.verdict.works() { Tone::Good } else { Tone::Bad };
+    let lead = screen.tint(tone, &format!("    {:<15}", "identity"));
+    screen.paragraph(&lead, 19, &escape(&format!("{package}; {file}")))
 }
 
 /// Shows what was found out beside the answer, a line for each group: all of them where everything was asked for, else

@@ -334,6 +334,7 @@ async fn run_one(
         verdict,
         machine,
         interpreter,
+        package: None,
         parts,
         programs,
         seconds,

@@ -131,6 +131,7 @@ mod tests {
                 identity: identity(1),
                 inside: false,
             }),
+            package: None,
             programs: Vec::new(),
             parts: Vec::new(),
             seconds: 0.1,

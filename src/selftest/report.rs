@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a self-test found out, and the findings that follow from it.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::depth::PartResult;
@@ -10,6 +12,7 @@ use super::programs::{self, ProgramResult};
 use super::sight::Exe;
 use super::{masked, probes};
 use crate::finding::{Finding, Severity};
+use crate::host::Package;
 use crate::parts;
 use crate::platform::Platform;
 use crate::snapshot::Snapshot;
@@ -29,6 +32,8 @@ pub struct RunResult {
     pub machine: Option<String>,
     /// What was seen running the container.
     pub interpreter: Option<Exe>,
+    /// The package that this file belongs to; none where it is none's, or no longer the file on disk.
+    pub package: Option<Package>,
     /// What was found out beside that; empty where the container did not answer.
     pub parts: Vec<PartResult>,
     /// Which real programs start, where that was asked for.
@@ -76,6 +81,14 @@ impl Report {
     /// Everything that was found: of the platforms, and besides.
     pub fn all_findings(&self) -> Vec<Finding> {
         self.platforms.iter().flat_map(PlatformReport::findings).chain(self.findings.iter().cloned()).collect()
+    }
+
+    /// Adds the packages of the interpreters that were seen. `package_of` finds that of a file.
+    pub fn name_packages(&mut self, package_of: impl Fn(&Path) -> Option<Package>) {
+        for result in self.platforms.iter_mut().flat_map(|platform| &mut platform.results) {
+            let on_disk = result.interpreter.as_ref().filter(|exe| !exe.deleted && !exe.inside);
+            result.package = on_disk.and_then(|exe| package_of(&exe.path));
+        }
     }
 
     /// The platforms that have another handler in `snapshot` than they were tested with: what was found out says
