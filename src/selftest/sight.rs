@@ -98,12 +98,19 @@ pub(super) fn mark(nonce: &str) -> String {
 /// The process that has the mark of `nonce` in its environment, among those that were not there `before`. The engine's
 /// own processes have it among their arguments at most.
 pub(super) fn find(before: &BTreeSet<u32>, nonce: &str) -> Option<u32> {
-    let mark = mark(nonce);
-    let marked = |pid: &u32| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
-    };
-    processes().difference(before).copied().find(marked)
+    processes().difference(before).copied().find(|&pid| is_marked(pid, nonce))
+}
+
+fn is_marked(pid: u32, nonce: &str) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|variable| variable == mark(nonce).as_bytes())
+}
+
+/// The file that process `pid` runs, if it has the mark of `nonce` in its environment, which is the last that the
+/// kernel gives a program that it starts. Its arguments say less: those of the process that starts it, which it has
+/// until then, may have the nonce too (`exec_mmap()`, fs/exec.c, wakes the parent of a vfork(2) before it changes them).
+pub(super) fn marked(pid: u32, nonce: &str) -> Option<Exe> {
+    is_marked(pid, nonce).then(|| exe(pid).ok())?
 }
 
 /// The numbers of the processes that there are.
@@ -175,6 +182,24 @@ pub fn exe(pid: u32) -> io::Result<Exe> {
 mod tests {
     use super::*;
     use std::process::{Command, Stdio};
+
+    #[test]
+    fn what_only_starts_a_program_is_not_taken_for_it() {
+        let sleep = |variables: &[(&str, &str)]| {
+            let mut child = Command::new("/bin/sleep").arg("600.0789").envs(variables.iter().copied()).spawn().unwrap();
+            let started = || !fs::read(format!("/proc/{}/cmdline", child.id())).unwrap().is_empty();
+            while !started() {
+                std::thread::yield_now();
+            }
+            let (seen, found) = (marked(child.id(), "600.0789"), find(&BTreeSet::new(), "600.0789"));
+            let id = child.id();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            (seen.is_some(), found == Some(id))
+        };
+        assert_eq!(sleep(&[]), (false, false));
+        assert_eq!(sleep(&[(MARK, "600.0789")]), (true, true));
+    }
 
     #[test]
     fn a_process_is_seen_by_its_nonce_even_when_its_file_is_gone() {

@@ -96,12 +96,7 @@ pub async fn run_in_folder(
     // It makes the container within moments or not at all.
     let _ = timeout(limit, talk.until(|_, said| pid_in(said).is_some())).await;
     let pid = pid_in(talk.complaints());
-    // The kernel starts a program in steps, of which the environment that tells it is the last.
-    let glance = || match sight::look(pid?, nonce) {
-        Sighting::Seen(exe) => Some(exe),
-        Sighting::NotSeen(_) => None,
-    };
-    let (sighting, mut output) = sight::watch_to_end(talk, glance, limit).await?;
+    let (sighting, mut output) = sight::watch_to_end(talk, || sight::marked(pid?, nonce), limit).await?;
     output.stderr = without_own_words(&output.stderr).into_bytes();
     Ok((sighting, output))
 }
