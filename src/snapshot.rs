@@ -193,6 +193,16 @@ impl Snapshot {
         self.tree.join(path.strip_prefix("/").unwrap_or(path))
     }
 
+    /// Which file an interpreter is that was found at `path`; none where there was none.
+    pub fn file_on_disk(&self, path: &Path) -> Option<&FileIdentity> {
+        self.interpreters.get(path)?.as_ref().ok().map(|interpreter| &interpreter.identity)
+    }
+
+    /// Whether two interpreters were found that are not the same file.
+    pub fn are_other_files(&self, one: &Path, other: &Path) -> bool {
+        self.file_on_disk(one).zip(self.file_on_disk(other)).is_some_and(|(one, other)| !one.is_same(other))
+    }
+
     /// Looks at the interpreters that any rule for a target names, and where others may be, those
     /// that are `known` left out.
     fn inspect(

@@ -3,7 +3,7 @@
 //! is wrong with either, and what is proven.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use crate::binfmt::entry::Entry;
 use crate::binfmt::fragment::Fragment;
 use crate::binfmt::rule::Rule;
 use crate::qemu::Translator;
-use crate::record::{BrokenPart, FileIdentity, Proof, Seen};
+use crate::record::{BrokenPart, Proof, Seen};
 use crate::snapshot::Snapshot;
 use crate::target::Target;
 
@@ -289,10 +289,6 @@ pub fn is_recorded(snapshot: &Snapshot, entry: &Entry) -> bool {
     false
 }
 
-fn file_on_disk<'s>(snapshot: &'s Snapshot, path: &Path) -> Option<&'s FileIdentity> {
-    snapshot.interpreters.get(path)?.as_ref().ok().map(|interpreter| &interpreter.identity)
-}
-
 /// Judges from evidence alone: our record of the registration, or a process that was seen running
 /// through this very entry.
 fn currency_of(snapshot: &Snapshot, target: &Target, entry: &Entry) -> Currency {
@@ -305,7 +301,7 @@ fn currency_of(snapshot: &Snapshot, target: &Target, entry: &Entry) -> Currency 
     let seen = proof.filter(|p| p.entry_inode == entry.inode && p.entry_inode != 0);
     let held = recorded.or_else(|| seen.and_then(|proof| proof.interpreter.as_ref()));
     let first_seen = snapshot.registrations.seen.get(&entry.name).filter(|seen| seen.inode == entry.inode);
-    match (held, first_seen, file_on_disk(snapshot, &entry.interpreter)) {
+    match (held, first_seen, snapshot.file_on_disk(&entry.interpreter)) {
         (Some(held), _, Some(disk)) if held.is_same(disk) => Currency::Current,
         (Some(_), _, Some(_)) => Currency::Stale,
         (None, Some(seen), Some(disk)) if !seen.interpreter.is_same(disk) => Currency::Stale,
@@ -325,7 +321,7 @@ pub fn first_seen(snapshot: &Snapshot) -> BTreeMap<String, Seen> {
         if let Some(seen) = known.seen.get(&entry.name).filter(|seen| seen.inode == entry.inode) {
             return Some((entry.name.clone(), seen.clone()));
         }
-        let interpreter = file_on_disk(snapshot, &entry.interpreter)?.clone();
+        let interpreter = snapshot.file_on_disk(&entry.interpreter)?.clone();
         Some((entry.name.clone(), Seen { inode: entry.inode, interpreter }))
     };
     others.filter_map(see).collect()
@@ -361,7 +357,7 @@ fn proven(snapshot: &Snapshot, target: &Target, winner: &Standing) -> Proven {
     if !is_of_this_entry(snapshot, proof, &winner.entry) {
         return void("another handler is registered now");
     }
-    let disk = file_on_disk(snapshot, &winner.entry.interpreter);
+    let disk = snapshot.file_on_disk(&winner.entry.interpreter);
     let same_file = match (&proof.interpreter, disk) {
         (Some(seen), Some(disk)) => seen.is_same(disk),
         _ => false,

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Vetting: what is wrong with a handler and its interpreter.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::binfmt::rule::Rule;
 use crate::platform::Platform;
 use crate::qemu::{self, Interpreter, Suspicion, Translator, Trust};
+use crate::record::FileIdentity;
 use crate::snapshot::Snapshot;
 use crate::target::Target;
 
@@ -78,14 +79,13 @@ pub fn vet(snapshot: &Snapshot, target: &Target, rule: &Rule) -> Vec<Defect> {
     defects
 }
 
+/// The same file by another name would be the same handler, but for what the name demands.
 fn not_configured(snapshot: &Snapshot, target: &Target, rule: &Rule) -> Option<Defect> {
-    let configured = snapshot.config.interpreters.iter();
-    let (_, path) = configured.into_iter().find(|(platform, _)| Some(*platform) == target.platform)?;
-    let file = |path: &Path| Some(&snapshot.interpreters.get(path)?.as_ref().ok()?.identity);
-    let wanted = file(path)?;
-    // The same file by another name would be the same handler, but for what the name demands.
-    let same = file(&rule.interpreter).is_some_and(|held| held.is_same(wanted));
-    (target.rule.is_none() && *path != rule.interpreter && !same).then(|| Defect::NotConfigured(path.clone()))
+    let path = snapshot.config.interpreter_of(target.platform).filter(|_| target.rule.is_none())?;
+    let wanted = snapshot.file_on_disk(path)?;
+    let is_wanted = |held: &FileIdentity| held.is_same(wanted);
+    let is_same = *path == *rule.interpreter || snapshot.file_on_disk(&rule.interpreter).is_some_and(is_wanted);
+    (!is_same).then(|| Defect::NotConfigured(path.to_owned()))
 }
 
 fn vet_interpreter(snapshot: &Snapshot, target: &Target, interpreter: &Interpreter, defects: &mut Vec<Defect>) {

@@ -158,6 +158,12 @@ pub struct Loaded {
 }
 
 impl Config {
+    /// The interpreter that is named for `platform`, if any.
+    pub fn interpreter_of(&self, platform: Option<&Platform>) -> Option<&Path> {
+        let named = self.interpreters.iter().find(|(known, _)| Some(*known) == platform);
+        named.map(|(_, path)| path.as_path())
+    }
+
     /// Reads the configuration of `root`: the first `config.toml` of [`DIRECTORIES`], and then the
     /// drop-ins of [`DROP_IN_DIRECTORIES`] in the order of their names. Later files win.
     ///

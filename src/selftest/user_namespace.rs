@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 
+use super::sight;
 use crate::host::mounts::{self, MOUNTINFO, Mount};
 
 /// A user namespace, which is held as long as this is.
@@ -58,9 +59,7 @@ impl UserNamespace {
             let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
             tables(&mounts).iter().any(|device| !own.contains(device))
         };
-        let processes = fs::read_dir("/proc").ok()?;
-        let mut pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-        let pid = pids.find(|pid| is_inside(pid) && sees_another(pid))?;
+        let pid = sight::processes().into_iter().find(|pid| is_inside(pid) && sees_another(pid))?;
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         Some(Holder { pid, name: name.trim().to_owned() })
     }

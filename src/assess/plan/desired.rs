@@ -19,11 +19,10 @@ pub(super) fn desired(snapshot: &Snapshot, look: &Look<'_>) -> Result<Rule, Unme
         let credentials = rule.flags.credentials && !snapshot.config.credentials && target.rule.is_none();
         !credentials && vet(snapshot, target, rule).iter().all(|defect| !defect.is_blocking() && !is_doubt(defect))
     };
-    let configured = snapshot.config.interpreters.iter().find(|(platform, _)| Some(*platform) == target.platform);
     if let Some(rule) = &target.rule {
         return if fits(rule) { Ok(rule.clone()) } else { Err(refuse(snapshot, target, rule, true)) };
     }
-    if let Some((_, path)) = configured {
+    if let Some(path) = snapshot.config.interpreter_of(target.platform) {
         let rule = make_rule(snapshot, target, path);
         return if fits(&rule) { Ok(rule) } else { Err(refuse(snapshot, target, &rule, true)) };
     }

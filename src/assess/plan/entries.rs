@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is to be done about the entries of one target.
 
-use std::path::Path;
-
 use super::{Action, Manner, Plan, Unmet, Wish, stand_in};
 use crate::assess::look::{self, Look, Origin, is_recorded};
 use crate::assess::vet::Defect;
@@ -26,7 +24,7 @@ pub(super) fn plan_entry(
         let against = winner.defects.iter().any(Defect::is_against_configuration);
         let overridable = matches!(winner.origin, Origin::Distribution(_) | Origin::Ours) || take_over;
         let outdated = winner.origin == Origin::Ours
-            && desired.is_ok_and(|rule| is_other_file(snapshot, &rule.interpreter, &winner.entry.interpreter));
+            && desired.is_ok_and(|rule| snapshot.are_other_files(&rule.interpreter, &winner.entry.interpreter));
         if winner.is_good() && !outdated && !(against && overridable) {
             rename_stand_in(snapshot, look, desired.ok(), plan);
             return;
@@ -72,12 +70,6 @@ pub(super) fn plan_entry(
     let manner = if taken { Manner::Exchange } else { Manner::New };
     let why = format!("{why}; the name {} is left to its holder", desired.name);
     plan.push(subject, Action::Register { rule: desired.renamed(name), manner, displaced: None }, why);
-}
-
-/// Whether two interpreters that are there are not the same file.
-fn is_other_file(snapshot: &Snapshot, one: &Path, other: &Path) -> bool {
-    let file = |path: &Path| Some(&snapshot.interpreters.get(path)?.as_ref().ok()?.identity);
-    file(one).zip(file(other)).is_some_and(|(one, other)| !one.is_same(other))
 }
 
 fn is_current(snapshot: &Snapshot, target: &Target, entry: &Entry) -> bool {
