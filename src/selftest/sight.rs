@@ -87,6 +87,9 @@ pub fn look(pid: u32, nonce: &str) -> Sighting {
 /// How often a container's process is looked for: a program under QEMU lives for some 10 ms at the least.
 const GLANCE: Duration = Duration::from_millis(1);
 
+/// How often what does no harm is run at most until its process is seen: it may be over too soon.
+pub(super) const TRIES: u32 = 3;
+
 /// The variable by which a container's process is recognised.
 pub(super) const MARK: &str = "QEMU_PERSIST_SELFTEST";
 

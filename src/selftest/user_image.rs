@@ -21,8 +21,6 @@ use crate::platform::Platform;
 
 /// How long an image may take to be pulled.
 pub const PULL: Duration = Duration::from_secs(600);
-/// How often `uname` is run in an image at most until its process is seen.
-const TRIES: u32 = 3;
 
 /// An image, and what to run in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +138,7 @@ impl Engine {
         }
         // `uname` may be over too soon to be caught; asking again does no harm, which cannot be
         // said of a command of the user's.
-        let mut tries = if image.command.is_empty() { TRIES } else { 1 };
+        let mut tries = if image.command.is_empty() { sight::TRIES } else { 1 };
         loop {
             let (sighting, output) = self.run_watched(&run, &token.nonce, limit).await?;
             tries -= 1;

@@ -31,9 +31,6 @@ use super::token::Token;
 use crate::host::command::{Ending, Output, Talk};
 use crate::host::engines::Kind;
 
-/// How often the step is run at most until its process is seen.
-const TRIES: u32 = 3;
-
 /// What the client is told by its environment: to use BuildKit, and to add nothing to what is built.
 const VARIABLES: [(&str, &str); 2] = [("DOCKER_BUILDKIT", "1"), ("BUILDX_NO_DEFAULT_ATTESTATIONS", "1")];
 
@@ -94,7 +91,7 @@ impl Builder {
         build.extend(words(&["--platform", &platform, "--no-cache", "--network", "none", "--progress", "plain"]));
         // No image comes of it.
         build.extend(words(&["--output", "type=cacheonly", "-"]));
-        let mut tries = TRIES;
+        let mut tries = sight::TRIES;
         loop {
             let before = sight::processes();
             let talk = Talk::start_with(&self.docker, &build, &VARIABLES)?;
