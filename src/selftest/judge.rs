@@ -232,9 +232,18 @@ fn no_answer(expectation: &Expectation, observation: &Observation) -> Judgement 
     let behind = if said.is_empty() { String::new() } else { format!(": {said}") };
     match observation.ending {
         Ending::TimedOut => {
-            return Judgement::fail(
+            return Judgement::new(
+                Verdict::Unknown,
                 format!("it gave no answer in time{behind}"),
                 "Give it more time with --timeout, or look at what the host is busy with.",
+            );
+        }
+        // SIGKILL, which no program gives itself.
+        Ending::Signal(9) | Ending::Exit(137) => {
+            return Judgement::new(
+                Verdict::Unknown,
+                format!("it was killed from outside{behind}"),
+                "Run it again, and see by `journalctl -k` whether memory has run out.",
             );
         }
         // An engine that could not make the container, or a program that could not be started.
@@ -279,6 +288,11 @@ fn no_answer(expectation: &Expectation, observation: &Observation) -> Judgement 
             "See whether the command does so on a machine of that platform as well.",
         )
         .open(),
+        Handler::Wins { .. } if observation.ending == Ending::Exit(0) => Judgement::new(
+            Verdict::Unknown,
+            format!("it {how}{behind}"),
+            "See what else writes to the output of containers: a wrapper of the engine, or a plugin.",
+        ),
         Handler::Wins { interpreter, .. } => Judgement::fail(
             format!("it {how}{behind}"),
             format!("Look at its interpreter {}: `qemu-persist status`.", shown(interpreter)),
@@ -332,7 +346,10 @@ mod tests {
             (wins(true, Ok(identity(7))), Some("x86_64"), seen("/probe", 8, false, true), done, "", Verdict::Fail, "natively and said x86_64"),
             (wins(true, Ok(identity(7))), Some("x86_64"), ok(), done, "", Verdict::Fail, "natively and said x86_64"),
             (wins(true, Ok(identity(7))), Some("armv7l"), seen(q, 7, false, false), done, "", Verdict::Fail, "has to say aarch64"),
-            (wins(true, Ok(identity(7))), None, ok(), Ending::TimedOut, "", Verdict::Fail, "in time"),
+            (wins(true, Ok(identity(7))), None, ok(), Ending::TimedOut, "", Verdict::Unknown, "in time"),
+            (wins(true, Ok(identity(7))), None, ok(), Ending::Signal(9), "", Verdict::Unknown, "killed"),
+            (wins(true, Ok(identity(7))), None, ok(), Ending::Exit(137), "", Verdict::Unknown, "killed"),
+            (wins(true, Ok(identity(7))), None, ok(), Ending::Exit(0), "not that of this probe", Verdict::Unknown, "not that of this probe"),
             (wins(true, Ok(identity(7))), None, ok(), Ending::Exit(125), "no cgroup", Verdict::Fail, "could not be started: no cgroup"),
             (wins(true, Ok(identity(7))), None, ok(), Ending::Exit(1), "exec format error", Verdict::Fail, "not run by the handler"),
             (wins(false, Ok(identity(7))), None, ok(), Ending::Exit(127), "no such file or directory", Verdict::Fail, "no F flag"),
