@@ -117,7 +117,7 @@ pub fn show(report: &Report, json: bool, screen: &mut Screen) -> io::Result<()> 
 
 fn show_containers(containers: &[Container], findings: &[Finding], screen: &mut Screen) -> io::Result<()> {
     if containers.is_empty() {
-        screen.paragraph("", 0, "No container has ended as foreign ones do that do not run here.")?;
+        screen.paragraph("", 0, "No container is known to have ended as foreign ones do that do not run here.")?;
     }
     for (number, Container { container, causes }) in containers.iter().enumerate() {
         if number > 0 {

@@ -268,7 +268,8 @@ pub fn show(report: &Report, json: bool, screen: &mut Screen) -> io::Result<()> 
 }
 
 fn show_containers(containers: &[EmulatedContainer], screen: &mut Screen) -> io::Result<()> {
-    let heading = if containers.is_empty() { "no container runs under emulation" } else { "emulated containers" };
+    let heading =
+        if containers.is_empty() { "no container is known to run under emulation" } else { "emulated containers" };
     screen.line(screen.tint(Tone::Strong, heading))?;
     for container in containers {
         let platform = container.platform.as_deref().unwrap_or("unknown platform");
