@@ -59,9 +59,12 @@ fn package(arch: &str) -> PathBuf {
     file
 }
 
+/// The platforms whose programs run natively in a machine of arm64, while they do not where this runs.
+pub const NATIVE_PROBES: [&str; 2] = ["arm64", "arm"];
+
 impl Machine {
     /// Makes a machine of `image`, for the test called `test`, which is built where it is not there.
-    /// It is not started yet. Its second disk is a tar archive with the package.
+    /// It is not started yet. Its second disk is a tar archive with the package, and the probes in `probes`.
     pub fn new(image: Image, test: &str) -> Self {
         let source = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm").join(test);
@@ -78,6 +81,13 @@ impl Machine {
         );
         let mut archive = tar::Builder::new(File::create(folder.join("package.tar")).expect("a file"));
         archive.append_path_with_name(package(image.arch), "qemu-persist.deb").expect("an archive");
+        for (program, platform) in
+            NATIVE_PROBES.iter().flat_map(|platform| [("identity", platform), ("depth", platform)])
+        {
+            let name = format!("{program}.{platform}.elf");
+            let file = source.join("src/selftest/probes").join(&name);
+            archive.append_path_with_name(file, format!("probes/{name}")).expect("an archive");
+        }
         archive.finish().expect("an archive");
         Self { image, base, folder, running: None }
     }

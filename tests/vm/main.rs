@@ -133,6 +133,7 @@ fn keeps_its_containers(image: Image, extent: &Extent) {
         if system.has_programs() {
             steps.step("the verdict agrees with what programs do", || system.tells_what_programs_do(size));
             steps.step("32-bit ARM", || system.tells_of_32_bit_arm(size));
+            steps.step("the probes pass natively", || system.probes_pass_natively(size));
             if extent.full {
                 steps.step("the same with an older QEMU", || system.tells_what_programs_do_with_older(size));
             }

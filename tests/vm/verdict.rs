@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Whether the verdict on a system agrees with what programs do there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use qemu_persist::platform::Platform;
+use qemu_persist::selftest::depth::{Asked, Depth, Found};
+use qemu_persist::selftest::probes::parse_answer;
 use serde_json::Value;
 
+use crate::machine::NATIVE_PROBES;
 use crate::system::{MINUTE, System, TABLE};
+
+/// Exit codes by what ended with them, as lines tell them.
+fn by_name(lines: &str) -> BTreeMap<&str, &str> {
+    lines.lines().map(|line| line.rsplit_once(' ').unwrap_or_else(|| panic!("{lines}"))).collect()
+}
 
 impl System {
     /// Whether the image has programs of the foreign platform, some of which large pages keep from starting.
@@ -18,34 +27,21 @@ impl System {
     /// cannot be mapped with large pages depends on their layout, and so changes with every update.
     pub fn tells_what_programs_do(&mut self, size: &str) {
         let good = size == "4k";
-        let script = "cd /opt/programs; loader=/lib64/ld-linux-x86-64.so.2
-            try() { name=$1; shift; code=0; chroot . \"$@\" >/dev/null 2>&1 || code=$?; echo $name $code; }
-            for file in layout/*.so; do try $file $loader --list /$file; done
-            for folder in libssl3/*; do try $folder $loader --library-path /$folder /usr/bin/openssl version; done
-            try openssl /usr/bin/openssl version
-            try curl /usr/bin/curl --version";
-        let ran = self.machine.run_within(script, MINUTE * 3);
-        let (mut layouts, mut failed) = (0, Vec::new());
-        for line in ran.out.lines() {
-            let (what, code) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{ran:?}"));
-            layouts += usize::from(what.starts_with("layout/"));
-            if code != "0" {
-                failed.push(format!("{what}: {code}"));
-            }
-        }
-        eprintln!("              cannot be loaded: {failed:?}");
-        assert_eq!(layouts, 16, "{ran:?}");
-        let dead = failed.iter().filter(|line| line.starts_with("layout/")).count();
+        let script = "cd /opt/programs; for file in layout/*.so; do
+                code=0; chroot . /lib64/ld-linux-x86-64.so.2 --list /$file >/dev/null 2>&1 || code=$?; echo $file $code
+            done";
+        let told = self.machine.sh_within(script, MINUTE * 3);
+        let codes = by_name(&told);
+        let dead: Vec<_> = codes.iter().filter(|(_, code)| **code != "0").collect();
+        eprintln!("              cannot be loaded: {dead:?}");
+        assert_eq!(codes.len(), 16, "{codes:?}");
         // Were it all of them, something else would be wrong than the layout.
-        let expected = if good { failed.is_empty() } else { (1..layouts).contains(&dead) };
-        assert!(expected, "{failed:#?}{}", self.describe());
-        let ran = self.machine.run_within("qemu-persist selftest --programs /opt/programs --json", MINUTE * 3);
-        let said: Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}"));
-        for program in ["openssl", "curl"] {
-            let dead = failed.iter().any(|line| line.starts_with(&format!("{program}: ")));
-            let mut results = said["platforms"][0]["results"][0]["programs"].as_array().into_iter().flatten();
-            let told = results.find(|result| result["program"] == program).expect("the program");
-            assert_eq!(told["found"], if dead { "broken" } else { "works" }, "{said:#}{failed:?}");
+        let expected = if good { dead.is_empty() } else { (1..codes.len()).contains(&dead.len()) };
+        assert!(expected, "{dead:#?}{}", self.describe());
+        let versions = self.machine.sh("ls /opt/programs/libssl3");
+        assert!(!versions.is_empty(), "no libssl3");
+        for version in versions.lines() {
+            self.tells_what_debians_programs_do(version);
         }
         let ran = self.machine.run_within("qemu-persist selftest --depth full --json", MINUTE * 5);
         let said: Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}"));
@@ -72,6 +68,55 @@ impl System {
         let status = self.machine.run("qemu-persist status");
         let advised = status.out.contains("[pages-fragment]") && status.out.contains("kernel=kernel8.img");
         assert_eq!((status.code, advised), (i32::from(!good), !good), "{}{}", status.out, status.err);
+    }
+
+    /// `selftest --programs` says of Debian's openssl and curl with `version` of libssl3 what they do.
+    fn tells_what_debians_programs_do(&mut self, version: &str) {
+        let script = format!(
+            "cd /opt/programs; libraries=usr/lib/x86_64-linux-gnu
+            trap 'umount $libraries/libcrypto.so.3 $libraries/libssl.so.3' EXIT
+            for file in libcrypto.so.3 libssl.so.3; do mount --bind libssl3/{version}/$file $libraries/$file; done
+            code=0; chroot . /usr/bin/openssl version >/dev/null 2>&1 || code=$?; echo openssl $code
+            code=0; chroot . /usr/bin/curl --version >/dev/null 2>&1 || code=$?; echo curl $code
+            qemu-persist selftest --programs /opt/programs --json || true"
+        );
+        let ran = self.machine.sh_within(&script, MINUTE * 4);
+        let (codes, said) = ran.split_at(ran.find('{').unwrap_or_else(|| panic!("{ran}")));
+        let codes = by_name(codes);
+        eprintln!("              with libssl3 {version}: {codes:?}");
+        let said: Value = serde_json::from_str(said).unwrap_or_else(|e| panic!("{e}: {said}"));
+        for (program, code) in codes {
+            let mut results = said["platforms"][0]["results"][0]["programs"].as_array().into_iter().flatten();
+            let told = results.find(|result| result["program"] == program).expect("the program");
+            assert_eq!(told["found"], if code == "0" { "works" } else { "broken" }, "{version}: {code}: {said:#}");
+        }
+    }
+
+    /// The probes of this system's own programs, which nothing translates, find that everything works.
+    pub fn probes_pass_natively(&mut self, size: &str) {
+        for oci in NATIVE_PROBES {
+            let platform = Platform::named(oci).expect("a platform");
+            // A program that gains rights has to lie where the file system lets it.
+            let script = format!(
+                "cd $(mktemp -d -p /var/tmp); chmod 755 .
+                for probe in identity depth; do cp /root/probes/$probe.{oci}.elf $probe; done
+                cp depth depth.setuid; echo \"#!$PWD/depth =child\" >depth.script
+                chmod 755 identity depth depth.script; chmod 4755 depth.setuid
+                as_nobody() {{ setpriv --reuid=65534 --regid=65534 --clear-groups $PWD/\"$@\"; }}
+                as_nobody identity nonce; echo; as_nobody depth nonce {}",
+                Depth::Full.groups().join(" ")
+            );
+            let ran = self.machine.run_within(&script, MINUTE * 2);
+            let (answer, output) = ran.out.split_once("\n\n").unwrap_or_else(|| panic!("{oci}: {ran:?}"));
+            let machine =
+                parse_answer(format!("{answer}\n").as_bytes(), "nonce").unwrap_or_else(|e| panic!("{e}: {ran:?}"));
+            assert!(machine == "aarch64" || oci == "arm" && machine == "armv8l", "{machine}");
+            let parts = Asked::new(platform, Some(Depth::Full)).read(output.as_bytes(), "nonce");
+            let told: Vec<_> = parts.iter().map(|part| (part.part, part.found, part.detail.as_str())).collect();
+            eprintln!("              natively, {size}, {oci}, {machine}: {told:?}");
+            assert_eq!(parts.len(), Depth::Full.parts(platform).count(), "{oci}");
+            assert!(parts.iter().all(|part| part.found == Found::Works), "{oci}: {ran:?}");
+        }
     }
 
     /// `host` says of 32-bit ARM what programs show that are laid out for pages of 4 and of 64 KiB.
