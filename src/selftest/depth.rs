@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use serde::Serialize;
 
 use super::image::DEPTH_PROBE;
+use super::isa;
 use super::probes::status::CANNOT_BECOME;
 use crate::finding::Severity::{self, Note};
 use crate::host::command::{Ending, Output};
@@ -117,11 +118,13 @@ impl Asked {
     /// What it found out, from what it wrote as another program.
     pub fn read(&self, output: &[u8], nonce: &str) -> Vec<PartResult> {
         let mut parts = read(output, nonce, self.parts());
-        let Some(isa) = parts.iter_mut().find(|part| part.part == "isa" && part.found == Found::Works) else {
+        let Some(told) = parts.iter_mut().find(|part| part.part == "isa" && part.found == Found::Works) else {
             return parts;
         };
-        let found = level(&isa.detail);
-        isa.detail = features(self.platform, &isa.detail).unwrap_or_else(|| std::mem::take(&mut isa.detail));
+        let found = isa::level(&told.detail);
+        if let Some(names) = isa::features(self.platform, &told.detail) {
+            told.detail = names;
+        }
         if let (Some(level), Some((found, detail))) = (parts.iter_mut().find(|part| part.part == LEVEL), found) {
             (level.found, level.detail) = (found, detail.to_owned());
         }
@@ -190,61 +193,6 @@ impl PartResult {
         let broken = || BrokenPart { part: self.part.to_owned(), detail: self.detail.clone() };
         (self.found == Found::Broken).then(broken)
     }
-}
-
-/// Whether programs for later levels than x86-64-v1 start on the one that is `told`; none where it is no level.
-fn level(told: &str) -> Option<(Found, &'static str)> {
-    match told.strip_prefix("x86-64-v")? {
-        "1" => Some((Found::Broken, "programs find x86-64-v1")),
-        "2" => Some((Found::Works, "those for x86-64-v3, as in images of RHEL 10, do not start")),
-        "3" | "4" => Some((Found::Works, "")),
-        _ => None,
-    }
-}
-
-/// The bits of `AT_HWCAP` and `AT_HWCAP2` that programs ask for most, with the names that /proc/cpuinfo gives them
-/// (arch/arm64/include/uapi/asm/hwcap.h).
-const ARM64: [&[(u32, &str)]; 2] = [
-    &[
-        (0, "fp"),
-        (1, "asimd"),
-        (3, "aes"),
-        (4, "pmull"),
-        (5, "sha1"),
-        (6, "sha2"),
-        (7, "crc32"),
-        (8, "atomics"),
-        (10, "asimdhp"),
-        (12, "asimdrdm"),
-        (13, "jscvt"),
-        (15, "lrcpc"),
-        (17, "sha3"),
-        (20, "asimddp"),
-        (21, "sha512"),
-        (22, "sve"),
-    ],
-    &[(1, "sve2"), (13, "i8mm"), (14, "bf16"), (16, "rng"), (17, "bti")],
-];
-/// The same of 32-bit programs (arch/arm/include/uapi/asm/hwcap.h).
-const ARM: [&[(u32, &str)]; 2] = [
-    &[(1, "half"), (2, "thumb"), (6, "vfp"), (7, "edsp"), (12, "neon"), (13, "vfpv3"), (16, "vfpv4"), (17, "idiva")],
-    &[(0, "aes"), (1, "pmull"), (2, "sha1"), (3, "sha2"), (4, "crc32")],
-];
-
-/// The names of what the two words say that `platform`'s programs have; none where they are not two words.
-fn features(platform: &Platform, words: &str) -> Option<String> {
-    let tables = match platform.oci {
-        "arm64" => ARM64,
-        "arm" => ARM,
-        _ => return None,
-    };
-    let mut names = Vec::new();
-    let mut words = words.split(' ');
-    for table in tables {
-        let word = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
-        names.extend(table.iter().filter(|(bit, _)| word >> bit & 1 == 1).map(|(_, name)| *name));
-    }
-    Some(names.join(" "))
 }
 
 /// The first line of what the probe writes.
@@ -385,14 +333,6 @@ mod tests {
         assert_eq!(of("x86-64-v4", "amd64"), Some(Found::Works));
         assert_eq!(of("x86-64-v9", "amd64"), Some(Found::Unknown));
         assert_eq!(of("x86-64-v1", "386"), None);
-    }
-
-    #[test]
-    fn the_words_of_arm_are_named() {
-        assert_eq!(features(platform("arm64"), "0x101 0x4000").as_deref(), Some("fp atomics bf16"));
-        assert_eq!(features(platform("arm"), "0x1000 0x1").as_deref(), Some("neon aes"));
-        assert_eq!(features(platform("arm64"), "0x101"), None);
-        assert_eq!(features(platform("amd64"), "x86-64-v2"), None);
     }
 
     proptest! {

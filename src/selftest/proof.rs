@@ -9,8 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::depth::PartResult;
 use super::expect::Handler;
 use super::judge::Verdict;
+use super::report::{PlatformReport, RunResult};
 use super::saying::one_line;
-use super::{PlatformReport, RunResult};
 use crate::record::{Proof, Proofs, RuntimeResult, boot_seconds};
 
 /// What a proof is bound to besides the handler.
