@@ -103,6 +103,30 @@ fn programs_below_a_folder_are_tried_one_by_one() {
 }
 
 #[test]
+fn programs_below_a_folder_have_the_usual_devices() {
+    let busybox = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cache/busybox/arm64/bin/busybox");
+    if !busybox.exists() {
+        return sandbox::skip("tests/run.sh has not fetched tests/cache/busybox/arm64/bin/busybox");
+    }
+    let host = sandbox!();
+    host.apply(&[], 0);
+    host.write(
+        "/srv/root/bin/perl",
+        "#!/bin/busybox sh\necho nothing >/dev/null && echo devices:$(busybox ls /dev | busybox tr '\\n' ,)\n",
+    );
+    std::fs::copy(&busybox, host.path("/srv/root/bin/busybox")).expect("a copy");
+    host.sh("mkdir /srv/root/dev; touch /srv/root/dev/other; chmod 755 /srv/root/bin/perl");
+    let (code, json) = selftest(&host, &["--programs", "/srv/root"]);
+    let programs = json["platforms"][0]["results"][0]["programs"].as_array().expect("programs");
+    let perl = programs.iter().find(|program| program["program"] == "perl").expect("it");
+    assert_eq!((code, &perl["found"]), (0, &"works".into()), "{json:#}");
+    // A sandbox has few of its own.
+    let script = "cd /dev; for device in full null random urandom zero; do [ ! -e $device ] || echo $device; done";
+    assert_eq!(perl["detail"], format!("devices:{}", host.sh(script).replace('\n', ",")), "{json:#}");
+    assert_eq!(host.sh("ls /srv/root/dev"), "other\n");
+}
+
+#[test]
 fn every_way_of_not_working_is_told_apart() {
     let host = sandbox!();
     let entry = format!("{TABLE}/qemu-aarch64");
