@@ -184,24 +184,32 @@ pub fn exe(pid: u32) -> io::Result<Exe> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::{Command, Stdio};
+    use std::process::{Child, Command, Stdio};
+
+    /// Starts `program` for a long time, which `number` tells from others, and waits until it is what runs: its
+    /// environment is the last that the kernel gives it.
+    fn start(program: &Path, number: &str, variables: &[(&str, &str)]) -> Child {
+        let mut command = Command::new(program);
+        let child = command.arg(number).env_clear().env("LAST", number).envs(variables.iter().copied());
+        let child = child.stdout(Stdio::null()).spawn().unwrap();
+        let last = format!("LAST={number}");
+        let file = format!("/proc/{}/environ", child.id());
+        while !fs::read(&file).unwrap().split(|byte| *byte == 0).any(|variable| variable == last.as_bytes()) {
+            std::thread::yield_now();
+        }
+        child
+    }
 
     #[test]
     fn what_only_starts_a_program_is_not_taken_for_it() {
-        let sleep = |variables: &[(&str, &str)]| {
-            let mut child = Command::new("/bin/sleep").arg("600.0789").envs(variables.iter().copied()).spawn().unwrap();
-            let started = || !fs::read(format!("/proc/{}/cmdline", child.id())).unwrap().is_empty();
-            while !started() {
-                std::thread::yield_now();
-            }
-            let (seen, found) = (marked(child.id(), "600.0789"), find(&BTreeSet::new(), "600.0789"));
-            let id = child.id();
+        for (variables, expected) in [(&[][..], false), (&[(MARK, "600.0789")], true)] {
+            let mut child = start(Path::new("/bin/sleep"), "600.0789", variables);
+            let seen = marked(child.id(), "600.0789").is_some();
+            let found = find(&BTreeSet::new(), "600.0789");
             child.kill().unwrap();
             child.wait().unwrap();
-            (seen.is_some(), found == Some(id))
-        };
-        assert_eq!(sleep(&[]), (false, false));
-        assert_eq!(sleep(&[(MARK, "600.0789")]), (true, true));
+            assert_eq!((seen, found), (expected, expected.then_some(child.id())));
+        }
     }
 
     #[test]
@@ -210,11 +218,7 @@ mod tests {
         let program = dir.path().join("sleeper");
         fs::copy("/bin/sleep", &program).unwrap();
         let before = FileIdentity::new(&fs::metadata(&program).unwrap(), None);
-        let mut child = Command::new(&program).arg("600.0123").stdout(Stdio::null()).spawn().unwrap();
-        // The kernel starts it in steps, of which its arguments are the last.
-        while fs::read(format!("/proc/{}/cmdline", child.id())).unwrap().is_empty() {
-            std::thread::yield_now();
-        }
+        let mut child = start(&program, "600.0123", &[]);
         fs::remove_file(&program).unwrap();
         let (right, wrong) = (look(child.id(), "600.0123"), look(child.id(), "another nonce"));
         child.kill().unwrap();
