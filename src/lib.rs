@@ -21,6 +21,8 @@ pub mod host;
 pub mod layers;
 pub mod logging;
 pub mod messages;
+#[cfg(feature = "client")]
+pub mod oci;
 pub mod parts;
 #[cfg(feature = "client")]
 pub mod pi;
