@@ -29,6 +29,8 @@ pub mod pi;
 pub mod platform;
 pub mod qemu;
 pub mod record;
+#[cfg(feature = "client")]
+pub mod registry;
 pub mod report;
 #[cfg(feature = "client")]
 pub mod selftest;

@@ -3,3 +3,4 @@
 
 pub mod manifest;
 pub mod platform;
+pub mod reference;
