@@ -21,7 +21,7 @@ const SOURCE: &str = concat!("qemu-persist ", env!("CARGO_PKG_VERSION"));
 
 /// What is left in `$?`, by verb: the first word after `qemu-persist`.
 #[expect(clippy::type_complexity, reason = "the rows of a table")]
-const EXIT_CODES: [(&[&str], &[(&str, &str)]); 5] = [
+const EXIT_CODES: [(&[&str], &[(&str, &str)]); 6] = [
     (
         &["status", "selftest", "host"],
         &[
@@ -49,6 +49,16 @@ const EXIT_CODES: [(&[&str], &[(&str, &str)]); 5] = [
             ("0", "The text is known."),
             ("1", "Nothing in it is known."),
             ("3", "It cannot be read."),
+            ("64", "Wrong usage."),
+        ],
+    ),
+    (
+        &["image"],
+        &[
+            ("0", "Every image runs natively."),
+            ("1", "Some run emulated, or natively with a limit."),
+            ("2", "Some do not run."),
+            ("3", "Of some nothing is known. The worst counts, in the order 2, 1, 3, 0."),
             ("64", "Wrong usage."),
         ],
     ),

@@ -18,6 +18,8 @@ pub mod daemon;
 pub mod files;
 pub mod finding;
 pub mod host;
+#[cfg(feature = "client")]
+pub mod image;
 pub mod layers;
 pub mod logging;
 pub mod messages;

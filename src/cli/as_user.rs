@@ -12,11 +12,12 @@ use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 use tokio::time::timeout;
 
-use super::selftest::{AGAIN, Args, interrupted, tell_progress};
+use super::interrupted;
+use super::selftest::{AGAIN, Args};
 use super::{Failure, refuse_unwanted};
 use crate::files::{Root, text_of};
 use crate::host::command::{Ending, Output, Talk};
-use crate::report::{Screen, escape};
+use crate::report::{Progress, Screen, escape};
 use crate::selftest::as_user::{Account, NOT_BECOME, VERB};
 use crate::selftest::engine::SHORT;
 use crate::selftest::user_image::PULL;
@@ -48,7 +49,8 @@ pub(super) fn run(name: &str, args: &Args, screen: &mut Screen) -> anyhow::Resul
     let mut arguments = vec![VERB.into(), name.into()];
     arguments.extend(std::env::args_os().skip(1));
     let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    tell_progress(args, &format!("the self-test as {}", account.name));
+    let progress = Progress::new(args.json);
+    progress.tell(&format!("the self-test as {}", account.name));
     let output = reactor.block_on(async {
         let mut talk = Talk::start_leader(Path::new("/proc/self/exe"), &arguments)?;
         let stopped = tokio::select! {
@@ -64,7 +66,7 @@ pub(super) fn run(name: &str, args: &Args, screen: &mut Screen) -> anyhow::Resul
             }
         }
     });
-    tell_progress(args, "");
+    progress.clear();
     match output.context("/proc/self/exe")? {
         Ok(output) => pass_on(name, args.json, &output, screen).map(Some),
         Err((code, output)) => {

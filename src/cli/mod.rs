@@ -7,6 +7,7 @@ pub mod config;
 pub mod explain;
 pub mod fix;
 pub mod host;
+pub mod image;
 mod package;
 pub mod remove;
 pub mod selftest;
@@ -14,10 +15,12 @@ pub mod status;
 pub mod toggle;
 
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::ConfigError;
 use crate::files::Root;
@@ -65,6 +68,8 @@ pub enum Verb {
     Selftest(selftest::Args),
     /// Say what an error message means, how likely each cause is on this host, and what to do
     Explain(explain::Args),
+    /// Say of images, before they are pulled, whether they run here
+    Image(image::Args),
     /// Show, and make, a change of the system that keeps foreign programs from failing
     Fix(fix::Args),
     /// Show what this host is: CPU, kernel, binfmt_misc, QEMU, container engines
@@ -82,6 +87,7 @@ impl Verb {
             Self::Enable(args) | Self::Disable(args) => args.json,
             Self::Selftest(args) => args.json,
             Self::Explain(args) => args.json,
+            Self::Image(args) => args.wants_json(),
             Self::Fix(args) => args.json,
             Self::Host(args) => args.json,
             Self::Config(args) => args.wants_json(),
@@ -160,6 +166,40 @@ pub fn parse_platform(text: &str) -> Result<&'static Platform, String> {
     })
 }
 
+/// Waits for a signal that asks to stop, and gives the exit code that shells give for it.
+async fn interrupted() -> io::Result<u8> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(tokio::select! {
+        _ = interrupt.recv() => 130,
+        _ = terminate.recv() => 143,
+        _ = hangup.recv() => 129,
+    })
+}
+
+/// Does `work` in a thread of its own, and gives what it gives, or the exit code for a signal that asked to stop. The
+/// process is to end then: `close` makes sure that the work leaves nothing behind.
+///
+/// # Errors
+/// Those of the system.
+fn unless_interrupted<T: Send>(work: impl FnOnce() -> T + Send, close: impl FnOnce(u8)) -> io::Result<T> {
+    let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::scope(|scope| {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        scope.spawn(move || sender.send(work()).is_ok());
+        reactor.block_on(async {
+            tokio::select! {
+                done = receiver => done.map_err(|_| io::Error::other("the work was given up")),
+                code = interrupted() => {
+                    close(code?);
+                    Err(io::ErrorKind::Interrupted.into())
+                }
+            }
+        })
+    })
+}
+
 /// Runs the command line `arguments` and gives the exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     crate::logging::init(tracing::Level::WARN);
@@ -195,6 +235,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Disable(args) => toggle::run(args, false, &mut screen),
         Verb::Selftest(args) => selftest::run(args, &mut screen),
         Verb::Explain(args) => explain::run(args, &mut screen),
+        Verb::Image(args) => image::run(args, &mut screen),
         Verb::Fix(args) => fix::run(args, &mut screen),
         Verb::Host(args) => host::run(args, &mut screen),
         Verb::Config(args) => config::run(args, &mut screen),
@@ -202,7 +243,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     // What is still to be written may fail as well.
     let result = result.and_then(|code| screen.flush().map(|()| code).map_err(Into::into));
     result.unwrap_or_else(|error| {
-        let looks = matches!(cli.verb, Verb::Status(_) | Verb::Selftest(_) | Verb::Explain(_) | Verb::Host(_));
+        let looks =
+            matches!(cli.verb, Verb::Status(_) | Verb::Selftest(_) | Verb::Explain(_) | Verb::Host(_) | Verb::Image(_));
         let unexpected = if looks { 3 } else { 2 };
         let exit_code = error.downcast_ref::<Failure>().map_or(unexpected, Failure::exit_code);
         if cli.verb.wants_json() && !screen.has_written() {

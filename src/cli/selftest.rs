@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `qemu-persist selftest`: run a container of each wanted platform and check what it says.
 
-use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, parse_platform};
+use super::{Failure, interrupted, parse_platform};
 use crate::apply::{Lock, LockError};
 use crate::config::Runtime;
 use crate::files::Root;
@@ -17,7 +15,7 @@ use crate::finding::{Finding, Severity};
 use crate::host::dpkg::Packages;
 use crate::platform::Platform;
 use crate::record::{self, Proofs};
-use crate::report::{Screen, selftest as show};
+use crate::report::{Progress, Screen, selftest as show};
 use crate::selftest::as_user::RanAs;
 use crate::selftest::depth::Depth;
 use crate::selftest::engine::Traces;
@@ -121,7 +119,8 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
     };
     let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let traces = Traces::default();
-    let progress = |what: &str| tell_progress(args, what);
+    let shown = Progress::new(args.json);
+    let progress = |what: &str| shown.tell(what);
     let boot = Boot { id: snapshot.facts.boot_id.clone(), kernel_release: snapshot.facts.kernel_release.clone() };
     let whole = matches!(runtime, Runtime::Auto | Runtime::All);
     let nothing_wanted = request.platforms.is_empty();
@@ -136,7 +135,7 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
             let left = traces.clear().await;
             (ended, left)
         });
-        progress("");
+        shown.clear();
         match ended {
             (Ok(newer), _) => report.replace(newer),
             (Err(code), left) => {
@@ -189,25 +188,6 @@ pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<u8> {
         show::text(&report, recorded, &ran_as, args.depth, screen)?;
     }
     Ok(crate::finding::exit_code(&report.all_findings()))
-}
-
-/// Tells somebody at a terminal `what` is being done, in place of what was told before; what it says is ours.
-pub(super) fn tell_progress(args: &Args, what: &str) {
-    if !args.json && io::stderr().is_terminal() {
-        let _ = write!(io::stderr(), "\r\x1b[K{what}{}", if what.is_empty() { "" } else { " …" });
-    }
-}
-
-/// Waits for a signal that asks to stop, and gives the exit code that shells give for it.
-pub(super) async fn interrupted() -> io::Result<u8> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    Ok(tokio::select! {
-        _ = interrupt.recv() => 130,
-        _ = terminate.recv() => 143,
-        _ = hangup.recv() => 129,
-    })
 }
 
 /// Records what ran, where root ran it, who has asked for the lock.

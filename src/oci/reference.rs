@@ -129,7 +129,9 @@ impl FromStr for Reference {
                 "it is the id of an image, of which no registry knows: give the image's name, or use --local",
             );
         }
-        check_repository(&repository)?;
+        check_repository(
+            repository.strip_prefix("library/").filter(|_| !name.contains("library/")).unwrap_or(&repository),
+        )?;
         if registry.len() + 1 + repository.len() > LONGEST {
             return wrong(&format!("it is longer than {LONGEST} characters"));
         }
@@ -162,15 +164,15 @@ fn check_registry(registry: &str) -> Result<(), NoReference> {
 }
 
 fn check_repository(repository: &str) -> Result<(), NoReference> {
-    let odd = |c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || "._-/".contains(c));
+    let odd = |c: char| !(c.is_ascii_alphanumeric() || "._-/".contains(c));
+    if let Some(c) = repository.chars().find(|&c| odd(c)) {
+        return Err(NoReference(format!("the name of an image cannot have `{}`", c.escape_default())));
+    }
     if repository.chars().any(|c| c.is_ascii_uppercase()) {
         return Err(NoReference(format!(
             "`{repository}` has to be in lower case: {}",
             repository.to_ascii_lowercase()
         )));
-    }
-    if let Some(c) = repository.chars().find(|&c| odd(c)) {
-        return Err(NoReference(format!("the name of an image cannot have `{}`", c.escape_default())));
     }
     let is_part = |part: &str| {
         let separators: Vec<&str> = part.split(|c: char| c.is_ascii_alphanumeric()).filter(|s| !s.is_empty()).collect();

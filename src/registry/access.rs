@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use serde::Serialize;
+
 use super::credentials::{self, Login};
 use super::http::{Answer, Hosts, Peer, Question};
 use super::settings::{Endpoint, Places, is_loopback};
@@ -19,7 +21,8 @@ const PATIENT: usize = 3;
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 /// What a registry says of how often it may still be asked (docs.docker.com, "Pull rate limit").
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "assets", derive(schemars::JsonSchema))]
 pub struct Quota {
     /// How many pulls it allows.
     pub limit: u64,

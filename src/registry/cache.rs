@@ -110,6 +110,7 @@ impl Seen {
 /// Writes a file whole: others see the old content or the new. What a crash leaves of it has another digest.
 fn write(path: &Path, content: &[u8]) -> Option<()> {
     let folder = path.parent()?;
+    let _inside = super::gate::enter()?;
     std::fs::create_dir_all(folder).ok()?;
     let mut file = tempfile::NamedTempFile::new_in(folder).ok()?;
     file.write_all(content).ok()?;

@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use serde::Deserialize;
 
+use super::gate;
 use super::settings::{Places, read_file};
 use crate::host::command;
 
@@ -167,8 +168,20 @@ fn ask_helper(name: &str, registry: &str) -> Result<Option<Login>, String> {
     let program = format!("docker-credential-{name}");
     let Some(path) = command::find(&program) else { return Err(format!("the program {program} is not installed")) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    let output = runtime.block_on(command::run_with_input(&path, &["get"], registry.as_bytes(), PATIENCE));
-    let output = output.map_err(|e| format!("{program}: {e}"))?;
+    let stopped = || format!("{program} was stopped");
+    let _inside = gate::enter().ok_or_else(stopped)?;
+    let output = runtime.block_on(async {
+        let closed = async {
+            while !gate::is_closed() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::select! {
+            output = command::run_with_input(&path, &["get"], registry.as_bytes(), PATIENCE) => Some(output),
+            () = closed => None,
+        }
+    });
+    let output = output.ok_or_else(stopped)?.map_err(|e| format!("{program}: {e}"))?;
     if !output.succeeded() {
         // Helpers say on standard output that they have nothing.
         let said = String::from_utf8_lossy(&output.stdout).to_lowercase();

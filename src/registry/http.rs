@@ -204,6 +204,8 @@ impl Peer {
             }
             Error::Protocol(why) => Trouble::NoRegistry { host, why: why.to_string() },
             error if is_about_trust(&error) => Trouble::Untrusted { host, why: reason(&error) },
+            // The text is that of gai_strerror(3) for EAI_NONAME; without a network it is another.
+            Error::Io(e) if e.to_string().ends_with("Name or service not known") => Trouble::UnknownHost(host),
             Error::Io(e) if e.kind() == io::ErrorKind::TimedOut => Trouble::TimedOut(host),
             error => Trouble::Unreachable { host, why: reason(&error) },
         }

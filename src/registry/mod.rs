@@ -9,10 +9,13 @@ mod access;
 pub mod cache;
 mod certificates;
 mod credentials;
+mod gate;
 mod http;
 mod look;
 pub mod settings;
 mod tokens;
 pub mod trouble;
 
+pub use access::Quota;
+pub use gate::close;
 pub use look::{Image, Registries, Source};

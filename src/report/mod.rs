@@ -10,7 +10,11 @@ pub mod explain;
 pub mod fix;
 #[cfg(feature = "client")]
 pub mod host;
+#[cfg(feature = "client")]
+pub mod image;
 pub mod paths;
+#[cfg(feature = "client")]
+mod progress;
 #[cfg(feature = "assets")]
 pub mod schema;
 #[cfg(feature = "client")]
@@ -19,6 +23,9 @@ pub mod selftest;
 mod service;
 #[cfg(feature = "client")]
 pub mod status;
+
+#[cfg(feature = "client")]
+pub use progress::Progress;
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};

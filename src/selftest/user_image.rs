@@ -17,6 +17,7 @@ use super::saying::{error_line, one_line};
 use super::sight::{self, Sighting};
 use super::token::{LABEL, Token};
 use crate::host::command::{Output, Talk};
+use crate::oci::platform::ImagePlatform;
 use crate::platform::Platform;
 
 /// How long an image may take to be pulled.
@@ -38,9 +39,21 @@ pub struct Inspected {
     id: String,
     os: String,
     architecture: String,
+    #[serde(default)]
+    variant: String,
 }
 
 impl Inspected {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its platform, with its variant.
+    pub fn image_platform(&self) -> ImagePlatform {
+        ImagePlatform::new(&self.os, &self.architecture, &self.variant)
+    }
+
     /// Its platform, as a text: `linux/arm64`.
     pub fn platform(&self) -> String {
         format!("{}/{}", self.os, self.architecture)
