@@ -33,7 +33,8 @@ run() {
 # Tools and packages, where they are missing.
 prepare() {
     install_missing qemu-user-static docker.io podman runc uidmap rootlesskit busybox-static shellcheck lintian man-db bash zsh fish \
-        systemd clang-19 lld-19 binutils gcc g++ libc6-dev dpkg-dev ca-certificates git mmdebstrap
+        systemd clang-19 lld-19 binutils gcc g++ libc6-dev dpkg-dev ca-certificates git mmdebstrap \
+        curl openssl perl-base docker-registry skopeo
     [[ -z $vm ]] || install_missing qemu-system-arm qemu-utils arch-test e2fsprogs kmod cpio xz-utils zstd gzip
     [[ $vm != full ]] || install_missing qemu-system-x86
     need_cargo
