@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says aloud why it is skipped")]
 
+mod registries;
 mod sandbox;
 
 use std::collections::BTreeSet;
@@ -259,6 +260,24 @@ fn what_explain_writes_is_described() {
     }
     let written = schema.check_text(&sandbox!().qemu_persist(&["explain", "--last", "--json"]).out);
     assert_eq!(written["containers"], serde_json::json!([]));
+}
+
+#[test]
+fn what_image_check_writes_is_described() {
+    let schema = Strict::read("image-check");
+    let registry = registries::Registry::plain().start();
+    let content = &registry.content;
+    content.index("app", "1", registries::Flavour::Attested, &[("linux", "amd64", ""), ("linux", "arm", "v7")]);
+    content.image("single", "1", registries::Flavour::Docker, ("linux", "amd64", ""));
+    content.chart("chart", "1");
+    let names = ["app:1", "single:1", "chart:1", "absent:1"].map(|name| registry.reference(name));
+    for host in ["--for=pi5", "--for=pi4", "--platform=amd64/v3", "--timeout=9"] {
+        let mut arguments = vec!["image", "check", "--json", host, "no name"];
+        arguments.extend(names.iter().map(String::as_str));
+        let written = schema.check_text(&run(&arguments, None));
+        assert_eq!(written["images"].as_array().unwrap().len(), 5);
+    }
+    schema.check_text(&sandbox!().qemu_persist(&["image", "check", "--json", &names[1]]).out);
 }
 
 #[test]

@@ -196,9 +196,7 @@ impl Peer {
         match error {
             Error::HostNotFound => Trouble::UnknownHost(host),
             Error::Timeout(_) => Trouble::TimedOut(host),
-            Error::BodyExceedsLimit(limit) => {
-                Trouble::NoRegistry { host, why: format!("its answer is longer than {limit} bytes") }
-            }
+            Error::BodyExceedsLimit(limit) => Trouble::TooLong { host, limit },
             Error::LargeResponseHeader(..) => {
                 Trouble::NoRegistry { host, why: "the head of its answer has no end".into() }
             }

@@ -34,6 +34,13 @@ pub enum Trouble {
         /// What it did.
         why: String,
     },
+    /// There is more of an answer than is read.
+    TooLong {
+        /// Host and port.
+        host: String,
+        /// How many bytes are.
+        limit: u64,
+    },
     /// There is no such tag, digest or repository.
     NotFound,
     /// It may not be read, or does not exist: registries do not tell the difference.
@@ -88,6 +95,7 @@ impl Trouble {
             Self::TimedOut(_) => "registry-timeout",
             Self::Untrusted { .. } => "registry-untrusted",
             Self::NoRegistry { .. } => "no-registry",
+            Self::TooLong { .. } => "answer-too-long",
             Self::NotFound => "image-not-found",
             Self::Denied { .. } => "image-denied",
             Self::Login { .. } => "login-unusable",
@@ -132,7 +140,7 @@ impl Trouble {
             }
             Self::WrongDigest { .. } => "Do not use this registry or mirror before you know why.".into(),
             Self::NoImage(NoImage::TooOld) => "Look for a newer tag, or build it anew.".into(),
-            Self::NoImage(_) => String::new(),
+            Self::NoImage(_) | Self::TooLong { .. } => String::new(),
             Self::NotKept => "Ask once without `--offline`.".into(),
             Self::Blocked(_) => "See registries.conf (containers-registries.conf(5)).".into(),
             Self::Engine(_) => "Ask the registry, without `--local`.".into(),
@@ -148,6 +156,7 @@ impl fmt::Display for Trouble {
             Self::TimedOut(host) => write!(f, "the registry {host} did not answer in time"),
             Self::Untrusted { host, why } => write!(f, "the registry {host} cannot be trusted: {why}"),
             Self::NoRegistry { host, why } => write!(f, "what answers at {host} is no registry: {why}"),
+            Self::TooLong { host, limit } => write!(f, "what {host} answers is longer than {limit} bytes"),
             Self::NotFound => write!(f, "there is no such image: the registry knows neither this tag nor digest"),
             Self::Denied { host, logged_in: false } => {
                 write!(f, "it does not exist, or {host} shows it only to those who are logged in")

@@ -7,6 +7,8 @@
 mod codes;
 #[path = "../engines/mod.rs"]
 mod engines;
+#[path = "../registries/mod.rs"]
+mod registries;
 #[path = "../sandbox/mod.rs"]
 mod sandbox;
 mod situations;
@@ -84,6 +86,7 @@ const COMMANDS: &[(&str, Shown)] = &[
     ("qemu-persist apply --json", Elsewhere),
     ("qemu-persist selftest", Elsewhere),
     ("qemu-persist status --wait", Runs(1, "Verdict: warning")),
+    ("image check", Text),
     ("qemu-persist config show", Runs(0, "platforms")),
     ("qemu-persist config check", Runs(0, "")),
     ("sudo qemu-persist remove", Runs(0, "that nothing is wanted")),

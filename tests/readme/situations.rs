@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The table of situations: each is made, and helped by the commands that stand beside it.
 
+use std::path::Path;
+
 use qemu_persist::platform::Platform;
 use qemu_persist::selftest::{
     image::{PROBE, Program, archive},
@@ -8,6 +10,7 @@ use qemu_persist::selftest::{
 };
 
 use crate::engines::{self, FOREIGN, Host, NATIVE};
+use crate::registries::{Flavour, Registry};
 use crate::sandbox::{QEMU, QEMU_P, Sandbox, TABLE, rule};
 use crate::{SITUATIONS, good, parses, run, spans, starts, table, told};
 
@@ -17,8 +20,10 @@ enum Situation {
     Kernel(fn(&Sandbox, &[String])),
     /// With a container engine, given the commands.
     Engine(fn(&Host, &[String])),
+    /// Without either, given a folder of its own and the commands.
+    Plain(fn(&Path, &[String])),
 }
-use Situation::{Engine, Kernel};
+use Situation::{Engine, Kernel, Plain};
 
 fn does_not_start(host: &Sandbox) {
     let ran = host.run_foreign();
@@ -56,7 +61,7 @@ const ROWS: &[(&str, Situation)] = &[
     (
         "`docker build` works",
         Engine(|host, commands| {
-            if !std::path::Path::new("/usr/sbin/dockerd").exists() {
+            if !Path::new("/usr/sbin/dockerd").exists() {
                 return crate::sandbox::skip("`docker build`: /usr/sbin/dockerd is not installed");
             }
             host.sh(&format!("mkdir /run/own; cp /usr/bin/qemu-{0}-static /run/own/buildkit-qemu-{0}", FOREIGN.1));
@@ -103,6 +108,26 @@ const ROWS: &[(&str, Situation)] = &[
             does_not_start(host);
             run(host, &commands[0], 0);
             starts(host);
+        }),
+    ),
+    (
+        "Will an image run here",
+        Plain(|folder, commands| {
+            let registry = Registry::plain().start();
+            let platforms = [("linux", "amd64", ""), ("linux", "arm64", "v8")];
+            registry.content.index("vaultwarden/server", "1.33.2", Flavour::Attested, &platforms);
+            let lead = format!("[[registry]]\nprefix = \"docker.io\"\nlocation = \"{}\"\n", registry.address());
+            std::fs::write(folder.join("registries.conf"), lead).unwrap();
+            let pods = r#"{"items": [{"spec": {"containers": [{"image": "vaultwarden/server:1.33.2"}]}}]}"#;
+            std::fs::write(folder.join("pods.json"), pods).unwrap();
+            for command in commands {
+                let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_qemu-persist"));
+                program.args(command.split(' ').skip(1)).current_dir(folder).env("XDG_CACHE_HOME", folder);
+                let output =
+                    program.env("CONTAINERS_REGISTRIES_CONF", folder.join("registries.conf")).output().unwrap();
+                let out = String::from_utf8(output.stdout).unwrap();
+                assert!(output.status.success() && out.starts_with("native "), "{command}: {out}");
+            }
         }),
     ),
     (
@@ -238,6 +263,7 @@ fn every_situation_is_helped_by_what_stands_beside_it() {
                 let host = crate::sandbox!();
                 show(&host, &commands);
             }
+            Plain(show) => show(tempfile::tempdir().unwrap().path(), &commands),
             Engine(show) => match Host::new(&["/usr/bin/podman", "/usr/sbin/runc"]) {
                 Ok(host) => show(&host, &commands),
                 Err(reason) => crate::sandbox::skip(&format!("{}: {reason}", row[0])),
