@@ -9,9 +9,10 @@ runs=${1:-100}
 program=$here/../target/release/qemu-persist
 
 if [ "${QEMU_PERSIST_BENCH:-}" != inside ]; then
-    for tool in hyperfine strace /usr/bin/time /usr/lib/systemd/systemd-binfmt /usr/bin/qemu-aarch64-static; do
+    for tool in hyperfine strace /usr/bin/time /usr/lib/systemd/systemd-binfmt /usr/bin/qemu-aarch64-static \
+        docker-registry skopeo; do
         command -v "$tool" >/dev/null || {
-            echo "$tool is missing: sudo apt-get install hyperfine strace time systemd qemu-user-static" >&2
+            echo "$tool is missing: sudo apt-get install hyperfine strace time systemd qemu-user-static docker-registry skopeo" >&2
             exit 1
         }
     done
@@ -21,6 +22,8 @@ if [ "${QEMU_PERSIST_BENCH:-}" != inside ]; then
     cargo bench --no-run --bench latency --manifest-path "$here/../Cargo.toml"
     echo "== the self-test, with Docker"
     cargo bench --quiet --manifest-path "$here/../Cargo.toml" --bench depth -- "${rounds:-20}"
+    echo "== image check, of a registry that is 20 ms away"
+    cargo bench --quiet --manifest-path "$here/../Cargo.toml" --bench images -- "$program" "${rounds:-5}"
     QEMU_PERSIST_BENCH=inside exec unshare --user --map-root-user --mount "$0" "$runs"
 fi
 
