@@ -25,6 +25,28 @@ fn remembered(host: &Host) -> serde_json::Value {
 }
 
 #[test]
+fn images_that_an_engine_has_are_checked_without_a_registry() {
+    let host = host!("/usr/sbin/dockerd", "/usr/bin/podman", "/usr/sbin/runc");
+    host.start_docker();
+    host.load("docker", &image("localhost/native:1", NATIVE, NATIVE));
+    host.load("podman", &image("localhost/foreign:1", FOREIGN.0, FOREIGN.0));
+    let check = |name: &str| {
+        let ran = host.run(env!("CARGO_BIN_EXE_qemu-persist"), &["image", "check", "--local", "--json", name]);
+        let told: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}"));
+        let image = &told["images"][0];
+        (ran.code, image["verdict"].as_str().map(str::to_owned), image["platform"].as_str().map(str::to_owned))
+    };
+    let told = |code, verdict: &str, platform: &str| (code, Some(verdict.into()), Some(format!("linux/{platform}")));
+    assert_eq!(check("localhost/native:1"), told(0, "native", NATIVE));
+    assert_eq!(check("localhost/foreign:1"), told(2, "cannot_run", FOREIGN.0));
+    host.register(&rule());
+    assert_eq!(check("localhost/foreign:1"), told(1, "emulated", FOREIGN.0));
+    assert_eq!(check("localhost/absent:1"), (3, Some("unknown".into()), None));
+    let id = host.sh("docker image inspect --format '{{.Id}}' localhost/native:1");
+    assert_eq!(check(id.trim()), told(0, "native", NATIVE));
+}
+
+#[test]
 fn engines_pass_with_a_handler_and_fail_without() {
     let host = host!("/usr/sbin/dockerd", "/usr/bin/podman", "/usr/sbin/runc");
     host.start_docker();

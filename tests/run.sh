@@ -64,12 +64,22 @@ check_scripts() {
     git ls-files -z '*.sh' .ci/run 'packaging/debian/p*' | xargs -0 shellcheck --external-sources
 }
 
+# Nothing of TLS, HTTP or registries is in the service; that all of it is in the program shows that it would be seen.
+service_asks_nobody() {
+    local word
+    for word in rustls ureq HTTP/1.1 docker-content-digest; do
+        grep -aq -- "$word" target/package/qemu-persist
+        ! grep -aq -- "$word" target/package/qemu-persistd || { printf 'the service has %s in it\n' "$word" >&2; return 1; }
+    done
+}
+
 # Builds the package for this machine, and from amd64 for arm64 too, and looks at what came out.
 check_packages() {
     local arch arches=("$(dpkg --print-architecture)")
     [[ ${arches[0]} != amd64 ]] || arches+=(arm64)
     rm -rf target/debian
     for arch in "${arches[@]}"; do packaging/build-deb.sh --arch "$arch"; done
+    service_asks_nobody
     lintian --allow-root --fail-on error,warning target/debian/*.deb
     [[ $arch == "${arches[0]}" ]] ||
         qemu-aarch64-static -L /usr/aarch64-linux-gnu target/package/qemu-persist --version

@@ -102,17 +102,18 @@ impl<'a> Checker<'a> {
             for _ in 0..references.len().min(AT_ONCE) {
                 let (sender, next) = (sender.clone(), &next);
                 scope.spawn(move || {
-                    while let Some(reference) = references.get(next.fetch_add(1, Ordering::Relaxed)).cloned() {
-                        let at = references.iter().position(|other| *other == reference);
+                    loop {
+                        let at = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(reference) = references.get(at) else { break };
                         // Nobody listens any more only where this ends as a whole.
-                        let _ = sender.send((at, self.check(&reference)));
+                        let _ = sender.send((at, self.check(reference)));
                     }
                 });
             }
             drop(sender);
             for (done, (at, checked)) in receiver.into_iter().enumerate() {
                 tell(done + 1);
-                if let Some(place) = at.and_then(|at| found.get_mut(at)) {
+                if let Some(place) = found.get_mut(at) {
                     *place = Some(checked);
                 }
             }

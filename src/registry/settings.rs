@@ -114,7 +114,7 @@ struct DaemonJson {
 
 impl Written {
     /// How much of the image's name it is for, in bytes; none where it is for others (containers-registries.conf(5),
-    /// "Choosing a [[registry]] TOML table").
+    /// "Choosing a `[[registry]]` TOML table").
     fn fits(&self, name: &str) -> Option<usize> {
         let prefix = if self.prefix.is_empty() { &self.location } else { &self.prefix };
         if let Some(domain) = prefix.strip_prefix('*') {

@@ -33,7 +33,7 @@ fn main() {
     let platforms = [("linux", "amd64", ""), ("linux", "arm", "v7"), ("linux", "arm64", "v8")];
     for number in 0..IMAGES {
         let name = format!("app{number}");
-        registry.content.index(&name, "1", Flavour::Attested, &platforms[..1 + number % 3]);
+        registry.content.index(&name, "1", Flavour::Attested, &platforms[..=number % 3]);
     }
     let away = Delay::to(registry.address(), LATENCY);
     let images: Vec<String> = (0..IMAGES).map(|number| format!("{}/app{number}:1", away.address())).collect();
