@@ -164,9 +164,7 @@ fn check(args: &Check, screen: &mut Screen) -> anyhow::Result<u8> {
         return check_local(args, &given, &host, screen);
     }
     let registries = args.asking.registries();
-    for (path, why) in &registries.settings.broken {
-        screen.error(&anyhow::anyhow!("{} is not heeded: {why}", path.display()));
-    }
+    tell_broken(&registries, screen);
     let search = args.tags.map_or(Search::Usual, |tags| Search::Tags(tags.into()));
     let checker = Checker::new(&registries, &host, if args.asking.offline { Search::Nothing } else { search });
     let mut references: Vec<Reference> = Vec::new();
@@ -175,15 +173,7 @@ fn check(args: &Check, screen: &mut Screen) -> anyhow::Result<u8> {
             references.push(reference.clone());
         }
     }
-    let progress = Progress::new(args.json);
-    let total = references.len();
-    let work = || checker.check_all(&references, &|done| progress.tell(&format!("{done} of {total} images")));
-    let found = super::unless_interrupted(work, |code| {
-        crate::registry::close();
-        progress.clear();
-        std::process::exit(code.into());
-    })?;
-    progress.clear();
+    let found = check_all(&checker, &references, Progress::new(args.json))?;
     let told = given.iter().map(|(name, reference)| match reference {
         Err(why) => Told::no_name(name, why),
         Ok(reference) => match found.iter().find(|checked| checked.reference == *reference) {
@@ -194,6 +184,33 @@ fn check(args: &Check, screen: &mut Screen) -> anyhow::Result<u8> {
     let report = Report::new(&host, told.collect(), registries.quotas());
     show::show(&report, args.json, args.verbose, screen)?;
     Ok(report.exit_code)
+}
+
+/// Says which settings of engines cannot be heeded.
+pub(super) fn tell_broken(registries: &Registries, screen: &mut Screen) {
+    for (path, why) in &registries.settings.broken {
+        screen.error(&anyhow::anyhow!("{} is not heeded: {why}", path.display()));
+    }
+}
+
+/// Checks `references`, and says how far that is. A signal ends the process.
+///
+/// # Errors
+/// Those of the system.
+pub(super) fn check_all(
+    checker: &Checker<'_>,
+    references: &[Reference],
+    progress: Progress,
+) -> io::Result<Vec<Checked>> {
+    let total = references.len();
+    let work = || checker.check_all(references, &|done| progress.tell(&format!("{done} of {total} images")));
+    let found = super::unless_interrupted(work, |code| {
+        crate::registry::close();
+        progress.clear();
+        std::process::exit(code.into());
+    });
+    progress.clear();
+    found
 }
 
 /// Looks at what an engine has: the first one that has any of it.
