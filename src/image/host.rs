@@ -84,7 +84,7 @@ fn is_endangered_by_pages(platform: &Platform, size: u64) -> bool {
 
 /// What large pages do.
 fn large_pages(size: u64) -> String {
-    format!("the kernel's pages have {} KiB: programs that are laid out for 4 KiB do not start", size / 1024)
+    format!("the kernel's pages have {} KiB, and programs that are laid out for 4 KiB do not start", size / 1024)
 }
 
 impl Host {

@@ -147,10 +147,15 @@ fn become_of(platform: &ImagePlatform, host: &Host, needs_platform: bool) -> Out
             let advice = format!("{option} To prove it: `sudo qemu-persist selftest`.");
             outcome(Verdict::Emulated, told, because, advice.trim().to_owned())
         }
-        Emulation::Endangered { reason } => Outcome {
-            danger: Some(reason.clone()),
-            ..outcome(Verdict::Emulated, told, format!("endangered: {reason}"), option)
-        },
+        Emulation::Endangered { reason } => {
+            let change = "On a Raspberry Pi 5, `sudo qemu-persist fix page-size` changes that.";
+            let advice = if host.page_size > 4096 { format!("{option} {change}") } else { option };
+            let because = format!("some of its programs may fail: {reason}");
+            Outcome {
+                danger: Some(reason.clone()),
+                ..outcome(Verdict::Emulated, told, because, advice.trim().to_owned())
+            }
+        }
         Emulation::Possible => outcome(
             Verdict::Emulated,
             told,

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
-use super::credentials::{self, Login};
+use super::credentials::Logins;
 use super::http::{Answer, Hosts, Peer, Question};
-use super::settings::{Endpoint, Places, is_loopback};
+use super::settings::{Endpoint, Places, may_lead_without_tls};
 use super::tokens::{self, Challenge};
 use super::trouble::Trouble;
 
@@ -45,17 +45,14 @@ pub(super) struct Wanted<'a> {
     pub limit: usize,
 }
 
-/// A login, or why what is kept of one cannot be used.
-type Kept = Result<Option<Login>, String>;
-
 /// The registries, and what was learnt of them.
 pub(super) struct Access {
     hosts: Hosts,
-    places: Places,
     /// `Authorization`, by host and repository.
     passes: Mutex<HashMap<(String, String), String>>,
-    /// Logins, by host and repository.
-    logins: Mutex<HashMap<(String, String), Kept>>,
+    /// What hosts have asked for before they gave anything, so that they need not ask again for the next repository.
+    challenges: Mutex<HashMap<String, Challenge>>,
+    logins: Logins,
     quotas: Mutex<BTreeMap<String, Quota>>,
     /// Until when a host wants to be left alone.
     resting: Mutex<HashMap<String, Instant>>,
@@ -69,9 +66,9 @@ impl Access {
     pub(super) fn new(places: Places) -> Self {
         Self {
             hosts: Hosts::new(places.clone()),
-            places,
+            logins: Logins::new(places),
             passes: Mutex::default(),
-            logins: Mutex::default(),
+            challenges: Mutex::default(),
             quotas: Mutex::default(),
             resting: Mutex::default(),
         }
@@ -94,7 +91,13 @@ impl Access {
         let mut waits = 0;
         loop {
             self.rest(&peer.host, deadline)?;
-            let pass = locked(&self.passes).get(&key).cloned();
+            let mut pass = locked(&self.passes).get(&key).cloned();
+            let known = locked(&self.challenges).get(&peer.host).cloned();
+            if let (None, Some(challenge), false) = (&pass, known, has_answered_challenge) {
+                // Where it cannot be had, the registry says itself what it wants.
+                pass = self.pass(&peer, endpoint, &challenge, deadline).ok();
+                locked(&self.passes).extend(pass.clone().map(|pass| (key.clone(), pass)));
+            }
             let question = Question {
                 target: &target,
                 head: wanted.head,
@@ -123,7 +126,8 @@ impl Access {
                     locked(&self.passes).insert(key.clone(), pass);
                 }
                 401 | 403 => {
-                    let logged_in = matches!(self.login(endpoint), Ok(Some(_)));
+                    let login = self.logins.find(&endpoint.host, &endpoint.repository);
+                    let logged_in = matches!(login, Ok(Some(_)));
                     return Err(Trouble::Denied { host: peer.host.clone(), logged_in });
                 }
                 404 => return Err(not_found(&peer.host, &answer)),
@@ -156,16 +160,6 @@ impl Access {
         Ok(())
     }
 
-    fn login(&self, endpoint: &Endpoint) -> Kept {
-        let key = (endpoint.host.clone(), endpoint.repository.clone());
-        // Helpers may ask the user, which they are to do once at a time.
-        let mut logins = locked(&self.logins);
-        logins
-            .entry(key)
-            .or_insert_with(|| credentials::find(&self.places, &endpoint.host, &endpoint.repository))
-            .clone()
-    }
-
     fn answer_challenge(
         &self,
         peer: &Peer,
@@ -180,11 +174,22 @@ impl Access {
                 why: "it wants a login and does not say of what kind".into(),
             });
         };
-        let login = self.login(endpoint).map_err(|why| Trouble::Login { host: host(), why })?;
-        if peer.is_plain() && login.is_some() && !is_loopback(&peer.host) && !endpoint.insecure {
-            return Err(Trouble::Login { host: host(), why: "the registry speaks without TLS".into() });
-        }
-        tokens::fetch(&self.hosts, peer, &challenge, &endpoint.repository, login.as_ref(), deadline)
+        let pass = self.pass(peer, endpoint, &challenge, deadline)?;
+        locked(&self.challenges).insert(peer.host.clone(), challenge.for_any());
+        Ok(pass)
+    }
+
+    /// What answers `challenge` of `peer`.
+    fn pass(
+        &self,
+        peer: &Peer,
+        endpoint: &Endpoint,
+        challenge: &Challenge,
+        deadline: Instant,
+    ) -> Result<String, Trouble> {
+        let untold = |why| Trouble::Login { host: peer.host.clone(), why };
+        let login = self.logins.find(&endpoint.host, &endpoint.repository).map_err(untold)?;
+        tokens::fetch(&self.hosts, peer, challenge, &endpoint.repository, login.as_ref(), deadline)
     }
 
     /// Goes where `answer` of `peer` leads. Nothing of a login goes with it, and a further wish for one is not answered.
@@ -215,7 +220,7 @@ impl Access {
                 return Err(odd(&peer.host, "it redirects to what is no address of the web"));
             }
             let same = host == peer.host;
-            if scheme == "http" && !is_loopback(&host) && !(same && endpoint.insecure) {
+            if scheme == "http" && !may_lead_without_tls(&peer.host, peer.is_plain(), &host) {
                 return Err(odd(&peer.host, &format!("it redirects to {host} without TLS")));
             }
             let next = self.hosts.peer(&host, same && endpoint.insecure)?;

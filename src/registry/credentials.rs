@@ -4,7 +4,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -122,45 +123,69 @@ impl Written {
         let (user, password) = text.split_once(':').ok_or_else(wrong)?;
         Ok(Some(Login::Password(user.to_owned(), password.trim_end_matches('\0').to_owned())))
     }
+}
 
-    /// The helper for `registry`, and whether it is for this one alone.
-    fn helper(&self, registry: &str) -> Option<&str> {
-        let own = self.cred_helpers.get(registry).map(String::as_str);
-        own.or(Some(self.creds_store.as_str())).filter(|name| !name.is_empty())
+/// A login, or why what is kept of one cannot be used.
+type Kept = Result<Option<Login>, String>;
+
+/// The logins that are kept.
+pub(super) struct Logins {
+    places: Places,
+    /// The files, once they were read.
+    files: OnceLock<Vec<Result<Written, String>>>,
+    /// What helpers said, by helper and registry: they may ask the user, which they are to do once.
+    helped: Mutex<HashMap<(String, String), Kept>>,
+}
+
+impl Logins {
+    pub(super) fn new(places: Places) -> Self {
+        Self { places, files: OnceLock::new(), helped: Mutex::default() }
+    }
+
+    /// The login for `repository` of the registry `host`, where there is one.
+    ///
+    /// # Errors
+    /// Why what is kept cannot be used; nothing secret is in it.
+    pub(super) fn find(&self, host: &str, repository: &str) -> Kept {
+        let keys = keys(host, repository);
+        let registry = if host == "registry-1.docker.io" { HUB } else { host };
+        for written in self.files.get_or_init(|| files(&self.places).iter().filter_map(|path| read(path)).collect()) {
+            let written = written.as_ref().map_err(String::clone)?;
+            if let Some((key, helper)) = keys.iter().find_map(|key| Some((key, written.cred_helpers.get(key)?))) {
+                return self.ask_helper(helper, key);
+            }
+            for key in &keys {
+                if let Some(login) = written.kept(key)? {
+                    return Ok(Some(login));
+                }
+            }
+            if !written.creds_store.is_empty() {
+                if let Some(login) = self.ask_helper(&written.creds_store, registry)? {
+                    return Ok(Some(login));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn ask_helper(&self, name: &str, registry: &str) -> Kept {
+        let mut helped = self.helped.lock().unwrap_or_else(PoisonError::into_inner);
+        helped.entry((name.to_owned(), registry.to_owned())).or_insert_with(|| ask_helper(name, registry)).clone()
     }
 }
 
-/// The login for `repository` of the registry `host`, where there is one.
-///
-/// # Errors
-/// Why what is kept cannot be used; nothing secret is in it.
-pub(super) fn find(places: &Places, host: &str, repository: &str) -> Result<Option<Login>, String> {
-    let keys = keys(host, repository);
-    for path in files(places) {
-        let Some(text) = read_file(&path).map_err(|why| format!("{}: {why}", path.display()))? else { continue };
-        // The position of an error is told, and nothing of the text.
-        let wrong = |e: serde_json::Error| format!("{}, line {}: it is no JSON of this form", path.display(), e.line());
-        let written: Written = serde_json::from_str(&text).map_err(wrong)?;
-        let registry = if host == "registry-1.docker.io" { HUB } else { host };
-        let own_helper = keys.iter().find_map(|key| Some((key, written.cred_helpers.get(key)?)));
-        if let Some((key, helper)) = own_helper {
-            return ask_helper(helper, key);
-        }
-        for key in &keys {
-            if let Some(login) = written.kept(key)? {
-                return Ok(Some(login));
-            }
-        }
-        if let Some(login) = written.helper(registry).map(|helper| ask_helper(helper, registry)).transpose()?.flatten()
-        {
-            return Ok(Some(login));
-        }
-    }
-    Ok(None)
+/// Reads the file at `path`; none where there is none.
+fn read(path: &Path) -> Option<Result<Written, String>> {
+    let told = |why: String| format!("{}: {why}", path.display());
+    // The position of an error is told, and nothing of the text.
+    let parse = |text: String| {
+        serde_json::from_str(&text).map_err(|e| told(format!("line {}: it is no JSON of this form", e.line())))
+    };
+    read_file(path).map_err(told).transpose().map(|text| text.and_then(parse))
 }
 
 /// Asks the helper `name` for the login of `registry` (github.com/docker/docker-credential-helpers, "Development").
-fn ask_helper(name: &str, registry: &str) -> Result<Option<Login>, String> {
+fn ask_helper(name: &str, registry: &str) -> Kept {
     let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     if !is_name {
         return Err("the name of its helper has other characters than letters, digits and `-`".to_owned());
@@ -204,7 +229,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("config.json"), content).unwrap();
         let places = Places { docker: Some(folder.path().to_owned()), ..Places::default() };
-        find(&places, host, repository).map(|login| {
+        Logins::new(places).find(host, repository).map(|login| {
             login.map(|login| match login {
                 Login::Password(user, password) => format!("{user}/{password}"),
                 Login::Refresh(token) => token,

@@ -244,6 +244,12 @@ pub fn is_loopback(authority: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// Whether `from`, a host that was asked, may send a question on to `to` without TLS: within this machine, or to itself
+/// where it speaks without TLS anyway. Others could make this program ask what only this machine can reach.
+pub(super) fn may_lead_without_tls(from: &str, is_plain: bool, to: &str) -> bool {
+    (is_loopback(from) && is_loopback(to)) || (is_plain && split_port(from).0 == split_port(to).0)
+}
+
 fn is_in_network(address: IpAddr, network: &str, bits: &str) -> bool {
     let number = |address: IpAddr| match address {
         IpAddr::V4(four) => (u128::from(four.to_bits()) << 96, 32),
@@ -354,6 +360,20 @@ mod tests {
         assert_eq!(endpoints(&settings, &digest)[1], "two.example/a/b mirror");
         let blocked = settings.endpoints(&"bad.example/app".parse().unwrap());
         assert_eq!(blocked, Err(Trouble::Blocked("bad.example".to_owned())));
+    }
+
+    #[test]
+    fn only_this_machine_leads_to_this_machine() {
+        for (from, is_plain, to, may) in [
+            ("127.0.0.1:5000", false, "127.0.0.2:80", true),
+            ("localhost:5000", true, "127.0.0.1", true),
+            ("ghcr.io", false, "127.0.0.1", false),
+            ("ghcr.io", false, "ghcr.io", false),
+            ("old.example:5000", true, "old.example", true),
+            ("old.example:5000", true, "other.example", false),
+        ] {
+            assert_eq!(may_lead_without_tls(from, is_plain, to), may, "{from} {to}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::credentials::Login;
 use super::http::{Answer, Hosts, Peer, Question, percent_encoded};
-use super::settings::{is_loopback, split_port};
+use super::settings::{may_lead_without_tls, split_port};
 use super::trouble::Trouble;
 
 /// The most bytes of a token and what comes with it.
@@ -33,6 +33,15 @@ pub(super) enum Challenge {
 }
 
 impl Challenge {
+    /// The same for any repository of the registry.
+    pub(super) fn for_any(&self) -> Self {
+        let mut challenge = self.clone();
+        if let Self::Bearer { scope, .. } = &mut challenge {
+            *scope = None;
+        }
+        challenge
+    }
+
     /// What `answer` asks for; the token, where it leaves the choice.
     pub(super) fn of(answer: &Answer) -> Option<Self> {
         let values = answer.headers.get_all("www-authenticate").iter().filter_map(|value| value.to_str().ok());
@@ -109,8 +118,7 @@ pub(super) fn fetch(
     if host.is_empty() || host.contains(['@', '\\', ' ']) || !["http", "https"].contains(&scheme) {
         return Err(odd("the address that it names for tokens is none".into()));
     }
-    let plain_is_fine = is_loopback(host) || (peer.is_plain() && split_port(host).0 == split_port(&peer.host).0);
-    if scheme == "http" && !plain_is_fine {
+    if scheme == "http" && !may_lead_without_tls(&peer.host, peer.is_plain(), host) {
         return Err(odd(format!("it sends for tokens to {host} without TLS")));
     }
     let login = login.filter(|_| may_see_login(&peer.host, host));

@@ -100,7 +100,12 @@ fn helpers_are_asked_for_what_they_keep() {
         r#"read -r host; echo "$1 $host" >> "$HOME/asked"; echo '{"Username": "somebody", "Secret": "pass-word-1"}'"#,
     );
     assert_eq!(said(&client.check_one(&[&reference])), "native");
-    assert_eq!(std::fs::read_to_string(client.path("asked")).unwrap(), format!("get {}\n", registry.address()));
+    let asked = format!("get {}\n", registry.address());
+    assert_eq!(std::fs::read_to_string(client.path("asked")).unwrap(), asked);
+    // Many images of one registry are one question.
+    let names = ["app:1", "secret:1", "absent:1"].map(|name| registry.reference(name));
+    client.check(&names.each_ref().map(String::as_str));
+    assert_eq!(std::fs::read_to_string(client.path("asked")).unwrap(), asked.repeat(2));
     client.write(".docker/config.json", &json!({ "credsStore": "test" }).to_string());
     assert_eq!(said(&client.check_one(&[&reference])), "native");
     helper("echo credentials not found in native keychain; exit 1");
@@ -108,6 +113,22 @@ fn helpers_are_asked_for_what_they_keep() {
     helper("echo pass-word-1; echo pass-word-1 >&2; exit 1");
     let row = client.check_one(&[&reference]);
     assert!(said(&row) == "login-unusable" && !row.to_string().contains("word-1"), "{row:#}");
+}
+
+#[test]
+fn a_registry_asks_once_for_a_login_and_not_for_every_image() {
+    let registry = Hostile::new(|request, reply| match request.basic() {
+        None => reply.challenge(&["Basic realm=\"here\""]),
+        Some(_) => reply.manifest(INDEX, index().as_bytes()),
+    });
+    let client = Client::new();
+    client.log_in(&registry.address(), "somebody", "pass-word-1");
+    let names: Vec<String> = (0..60).map(|number| format!("{}/app{number}:1", registry.address())).collect();
+    let (code, told) = client.check(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(code, 0, "{told:#}");
+    // Those that are asked for before the first answer are asked without a login, too.
+    let without = registry.requests().iter().filter(|request| request.basic().is_none()).count();
+    assert!((1..=16).contains(&without), "{without}");
 }
 
 #[test]
