@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::digest;
 use super::hostile::Reply;
+use super::request::Request;
 
 /// For ever, as far as a test can tell.
 const EVER: Duration = Duration::from_secs(3600);
@@ -85,6 +86,24 @@ impl Reply<'_> {
     pub fn portal(&mut self) -> io::Result<()> {
         let page = b"<!DOCTYPE html><html><body><h1>Welcome to the hotel!</h1>Please log in.</body></html>";
         self.send(200, &[("Content-Type", "text/html; charset=utf-8")], page)
+    }
+
+    /// The page of a repository's tags that was asked for by `n` and `last`, with a link to the next, as Docker Hub and
+    /// the OCI distribution specification have it; docker-registry 2.8 has no pages of tags.
+    pub fn tags(&mut self, request: &Request, repository: &str, all: &[&str]) -> io::Result<()> {
+        let count = request.parameters("n").first().and_then(|n| n.parse().ok()).unwrap_or(all.len());
+        let last = request.parameters("last").into_iter().next();
+        let begin = last.map_or(0, |last| all.iter().position(|tag| *tag == last).map_or(all.len(), |place| place + 1));
+        let page = &all[begin..all.len().min(begin + count)];
+        let next = match page.last() {
+            Some(tag) if begin + page.len() < all.len() => {
+                Some(format!("</v2/{repository}/tags/list?n={count}&last={tag}>; rel=\"next\""))
+            }
+            _ => None,
+        };
+        let mut headers = vec![("Content-Type", "application/json")];
+        headers.extend(next.as_deref().map(|next| ("Link", next)));
+        self.send(200, &headers, json!({ "name": repository, "tags": page }).to_string().as_bytes())
     }
 
     /// One of endlessly many pages of tags; every one names the next (`Link`, OCI distribution specification).

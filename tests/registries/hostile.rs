@@ -114,6 +114,11 @@ impl Hostile {
         self.record.connections.load(Ordering::Relaxed)
     }
 
+    /// How many connections are open now.
+    pub fn open(&self) -> usize {
+        self.serving.open()
+    }
+
     /// How many requests were worked on at the same time, at the most.
     pub fn busiest(&self) -> usize {
         self.record.busiest.load(Ordering::Relaxed)
@@ -136,12 +141,13 @@ fn converse<S: Read + Write>(
         }
         record.busiest.fetch_max(record.busy.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
         let is_head = request.method == "HEAD";
+        let is_last = request.header("Connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         let mut reply = Reply { stream: stream.get_mut(), record, ending, is_head, keep: false };
         let result = answer(&request, &mut reply);
         let keep = reply.keep;
         record.busy.fetch_sub(1, Ordering::Relaxed);
         result?;
-        if !keep {
+        if !keep || is_last {
             break;
         }
     }

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What known clients, curl, skopeo and docker, make of the registries of the tests: that those are what they say.
+//! docker-registry with the content of [`Content`].
 
-#![allow(clippy::print_stderr, reason = "tests say aloud why they are skipped")]
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
-mod registries;
+use crate::registries::{
+    CURL, Content, DOCKER, Flavour, PROGRAM, Platform, Registry, SERVICE, SKOPEO, Tokens, docker_platforms,
+    newer_docker, skopeo_raw,
+};
+use crate::{needs, run, succeed, text};
 
-use std::process::{Command, Output};
-
-use registries::{Content, Flavour, PROGRAM, Registry, SERVICE, Tokens};
-
-const SKOPEO: &str = "/usr/bin/skopeo";
-const CURL: &str = "/usr/bin/curl";
-const MANY: [registries::Platform<'static>; 6] = [
+const MANY: [Platform<'static>; 6] = [
     ("linux", "amd64", ""),
     ("linux", "arm", "v5"),
     ("linux", "arm", "v7"),
@@ -20,19 +19,9 @@ const MANY: [registries::Platform<'static>; 6] = [
     ("windows", "amd64", ""),
 ];
 
-fn run(program: &str, arguments: &[&str]) -> Output {
-    Command::new(program).args(arguments).output().unwrap_or_else(|e| panic!("{program}: {e}"))
-}
-
-fn succeed(program: &str, arguments: &[&str]) -> Vec<u8> {
-    let output = run(program, arguments);
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+/// The same, as clients write them.
+const NAMES: [&str; 6] =
+    ["linux/amd64", "linux/arm/v5", "linux/arm/v7", "linux/arm64/v8", "linux/riscv64", "windows/amd64"];
 
 /// Every shape of content, with its digest.
 fn fill(content: &Content) -> Vec<(&'static str, String)> {
@@ -56,9 +45,7 @@ fn skopeo_reads_byte_for_byte_what_was_put_there() {
     for (reference, digest) in fill(&registry.content) {
         let (repository, _) = reference.split_once(':').unwrap();
         for name in [reference.to_owned(), format!("{repository}@{digest}")] {
-            let address = format!("docker://{}", registry.reference(&name));
-            let read = succeed(SKOPEO, &["inspect", "--raw", "--tls-verify=false", &address]);
-            assert!(read == registry.content.get(&digest), "{name}: {}", registry.log());
+            assert!(skopeo_raw(&registry, &name) == registry.content.get(&digest), "{name}: {}", registry.log());
         }
     }
 }
@@ -71,7 +58,7 @@ fn what_was_put_there_is_whole() {
     for (reference, digest) in fill(&registry.content) {
         let address = |registry: &Registry| format!("docker://{}", registry.reference(reference));
         let (from, to) = (address(&registry), address(&other));
-        // skopeo looks for images in an index only, and does not copy an index within an index.
+        // skopeo copies no index within an index.
         if reference != "nested:1" {
             succeed(SKOPEO, &["copy", "--all", "--src-tls-verify=false", "--dest-tls-verify=false", &from, &to]);
             assert!(other.content.get(&digest) == registry.content.get(&digest), "{reference}");
@@ -151,6 +138,19 @@ fn a_registry_with_tokens() {
     assert_eq!(asked.last().unwrap().basic(), Some(("user".into(), "secret".into())));
 }
 
+#[test]
+fn odd_tokens() {
+    needs!(PROGRAM, SKOPEO);
+    for (tokens, is_good) in [(Tokens::anonymous().in_access_token(), true), (Tokens::anonymous().expired(), false)] {
+        let registry = Registry::plain().token(tokens).start();
+        registry.content.image("app", "1", Flavour::Oci, MANY[0]);
+        let address = format!("docker://{}", registry.reference("app:1"));
+        let read = run(SKOPEO, &["inspect", "--raw", "--tls-verify=false", "--no-creds", &address]);
+        assert_eq!(read.status.success(), is_good, "{read:?}");
+        assert!(!registry.tokens().requests().is_empty());
+    }
+}
+
 /// A registry of Docker's that speaks schema 1 signs what has no signature yet.
 #[test]
 fn schema_1_is_served() {
@@ -160,4 +160,50 @@ fn schema_1_is_served() {
     let answer = text(&succeed(CURL, &["-si", &format!("{}/v2/old/manifests/1", registry.url())]));
     assert!(answer.contains("application/vnd.docker.distribution.manifest.v1+prettyjws"), "{answer}");
     assert!(answer.contains("\"signatures\""), "{answer}");
+}
+
+#[test]
+fn docker_of_this_release_reads_what_is_of_docker() {
+    needs!(PROGRAM, DOCKER);
+    let registry = Registry::plain().start();
+    fill(&registry.content);
+    let ask = |name: &str| docker_platforms(DOCKER, &registry.reference(name));
+    assert_eq!(ask("docker:1").as_deref(), Ok(&NAMES.map(str::to_owned)[..]));
+    assert_eq!(ask("single-docker:1"), Ok(vec!["linux/amd64".to_owned()]));
+    assert_eq!(ask("none:1"), Err(format!("no such manifest: {}/none:1", registry.address())));
+}
+
+#[test]
+fn docker_of_debian_13_reads_every_image() {
+    needs!(PROGRAM);
+    let Some(docker) = newer_docker() else {
+        eprintln!("skipped: tests/run.sh has not fetched Debian 13's Docker");
+        return;
+    };
+    let registry = Registry::plain().start();
+    fill(&registry.content);
+    registry.content.schema1("old", "1", "amd64");
+    let ask = |name: &str| docker_platforms(&docker, &registry.reference(name));
+    assert_eq!(ask("docker:1").as_deref(), Ok(&NAMES.map(str::to_owned)[..]));
+    assert_eq!(ask("oci:1"), ask("docker:1"));
+    assert_eq!(ask("attested:1").unwrap()[..NAMES.len()], NAMES);
+    assert_eq!(ask("attested:1").unwrap()[NAMES.len()..], ["unknown/unknown"; NAMES.len()]);
+    assert_eq!(ask("library/single-oci:1"), Ok(vec!["linux/arm64/v8".to_owned()]));
+    assert_eq!(ask("bare:1"), Ok(vec![String::new(), String::new()]));
+    assert_eq!(ask("chart:1"), Ok(vec![String::new()]));
+    let not_read = |name: &str| ask(name).is_err_and(|error| error.starts_with("unsupported manifest"));
+    assert!(not_read("nested:1") && not_read("old:1"));
+    assert!(ask("none:1").is_err_and(|error| error.starts_with("no such manifest")));
+}
+
+/// However the test ends.
+#[test]
+fn a_registry_ends_with_the_thread_that_started_it() {
+    needs!(PROGRAM);
+    let registry = std::thread::spawn(|| Registry::plain().start()).join().unwrap();
+    let start = Instant::now();
+    while TcpStream::connect(registry.address()).is_ok() {
+        assert!(start.elapsed() < Duration::from_secs(60), "it still listens");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
