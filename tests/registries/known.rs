@@ -15,11 +15,10 @@
 //! no index within an index (`Unexpectedly received a manifest list instead of a manifest for a single image`).
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use super::run;
 use super::server::Registry;
 
 /// Debian's skopeo.
@@ -36,18 +35,23 @@ pub fn newer_docker() -> Option<PathBuf> {
     folders.map(|folder| folder.join("docker")).filter(|program| program.exists()).max()
 }
 
+/// What a client does with these arguments, without the logins, the settings and the proxies of who runs the tests:
+/// skopeo takes logins from `/run/containers` where there is no `XDG_RUNTIME_DIR`.
+pub fn run_client(program: impl AsRef<Path>, arguments: &[&str]) -> Output {
+    let (program, home) = (program.as_ref(), tempfile::tempdir().expect("a folder"));
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
+    for name in ["HOME", "TMPDIR", "XDG_RUNTIME_DIR", "DOCKER_CONFIG"] {
+        command.env(name, home.path());
+    }
+    command.env("DOCKER_CLI_EXPERIMENTAL", "enabled");
+    command.output().unwrap_or_else(|e| panic!("{}: {e}", program.display()))
+}
+
 /// The platforms that `docker manifest inspect` of the client `docker` gives for an image, `OS/ARCHITECTURE/VARIANT` with
 /// what there is, or what it says instead.
 pub fn docker_platforms(docker: impl AsRef<Path>, reference: &str) -> Result<Vec<String>, String> {
-    let home = tempfile::tempdir().expect("a folder");
-    let output = Command::new(docker.as_ref())
-        .args(["manifest", "inspect", "--insecure", "--verbose", reference])
-        .env_clear()
-        .env("HOME", home.path())
-        .env("DOCKER_CONFIG", home.path())
-        .env("DOCKER_CLI_EXPERIMENTAL", "enabled")
-        .output()
-        .expect("docker");
+    let output = run_client(docker, &["manifest", "inspect", "--insecure", "--verbose", reference]);
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
     }
@@ -65,5 +69,7 @@ fn platform(platform: &Value) -> String {
 /// The bytes of a manifest in a registry without TLS, as skopeo gets them. `name` is `REPOSITORY:TAG` or with a digest.
 pub fn skopeo_raw(registry: &Registry, name: &str) -> Vec<u8> {
     let address = format!("docker://{}", registry.reference(name));
-    run(SKOPEO, &["inspect", "--raw", "--tls-verify=false", &address], b"")
+    let output = run_client(SKOPEO, &["inspect", "--raw", "--tls-verify=false", &address]);
+    assert!(output.status.success(), "{address}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
 }

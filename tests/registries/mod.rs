@@ -3,6 +3,8 @@
 //! our own ([`Registry`], [`Content`]), a scripted server that misbehaves ([`Hostile`]), and a
 //! network that takes its time ([`Delay`]).
 //!
+//! No test takes logins, settings or proxies of the machine: clients run by [`run_client`].
+//!
 //! Every one has a port and a folder of its own and ends when it is dropped; docker-registry ends
 //! with the thread that started it, too, however that ends. No root is needed.
 
@@ -33,7 +35,7 @@ pub use certificates::Certificates;
 pub use content::{ARTIFACT_TYPE, CHART_CONFIG, Content, Flavour, Platform};
 pub use delay::Delay;
 pub use hostile::{Hostile, Reply};
-pub use known::{CURL, DOCKER, SKOPEO, docker_platforms, newer_docker, skopeo_raw};
+pub use known::{CURL, DOCKER, SKOPEO, docker_platforms, newer_docker, run_client, skopeo_raw};
 pub use request::Request;
 pub use server::{PROGRAM, Registry};
 pub use tokens::{SERVICE, Tokens};

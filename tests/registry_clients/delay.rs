@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::registries::{Delay, Hostile};
+use crate::wait_until;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n";
 
@@ -63,9 +64,7 @@ fn it_ends_although_nobody_answers() {
     let network = Delay::to(&server.address(), Duration::from_millis(1));
     let mut client = TcpStream::connect(network.address()).unwrap();
     client.write_all(GET).unwrap();
-    while server.requests().is_empty() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_until("the request arrives", || !server.requests().is_empty());
     drop(network);
     let mut answer = Vec::new();
     // Either kind of end will do.

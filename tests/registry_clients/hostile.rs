@@ -4,13 +4,11 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use crate::registries::{CURL, Certificates, Flavour, Hostile, Reply, Request, SKOPEO, digest};
-use crate::{needs, run, succeed, text};
+use crate::registries::{CURL, Certificates, Flavour, Hostile, Reply, Request, SKOPEO, digest, run_client};
+use crate::{needs, succeed, text, wait_until};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const PAUSE: Duration = Duration::from_millis(5);
 /// curl's exit codes (curl(1)).
 const SHORT_BODY: i32 = 18;
 const TIMED_OUT: i32 = 28;
@@ -53,7 +51,7 @@ fn misbehaving() -> Hostile {
 
 /// curl's exit code and what it wrote.
 fn curl(server: &Hostile, path: &str, more: &[&str]) -> (i32, Vec<u8>) {
-    let output = run(CURL, &[&["-s", "--max-time", "60", &format!("{}/{path}", server.url())], more].concat());
+    let output = run_client(CURL, &[&["-s", "--max-time", "60", &format!("{}/{path}", server.url())], more].concat());
     (output.status.code().unwrap(), output.stdout)
 }
 
@@ -84,9 +82,7 @@ fn who_stops_reading_gets_no_more() {
     client.write_all(b"GET /gigabyte HTTP/1.1\r\n\r\n").unwrap();
     client.read_exact(&mut vec![0; 1 << 20]).unwrap();
     drop(client);
-    while server.open() > 0 {
-        std::thread::sleep(PAUSE);
-    }
+    wait_until("the server gives up", || server.open() == 0);
     assert!((1 << 20..1 << 30).contains(&server.sent()), "{}", server.sent());
 }
 
@@ -111,11 +107,13 @@ fn a_server_ends_whatever_it_is_doing() {
     for path in ["drip", "drip-head", "stall", "silence"] {
         let server = misbehaving();
         let url = format!("{}/{path}", server.url());
-        let mut client =
-            Command::new(CURL).args(["-s", "--max-time", "60", &url]).stdout(Stdio::null()).spawn().unwrap();
-        while server.requests().is_empty() {
-            std::thread::sleep(PAUSE);
-        }
+        let mut client = Command::new(CURL)
+            .env_clear()
+            .args(["-s", "--max-time", "60", &url])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_until("curl asks", || !server.requests().is_empty());
         drop(server);
         assert_ne!(client.wait().unwrap().code(), Some(TIMED_OUT), "{path}");
     }
@@ -221,7 +219,7 @@ fn skopeo_reads_from_it() {
     let content = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
     let server = Hostile::new(|request, reply| answer(request, reply, content));
     let address = |name: &str| format!("docker://{}/{name}", server.address());
-    let ask = |name: &str| run(SKOPEO, &["inspect", "--raw", "--tls-verify=false", &address(name)]);
+    let ask = |name: &str| run_client(SKOPEO, &["inspect", "--raw", "--tls-verify=false", &address(name)]);
     assert_eq!(ask("app:1").stdout, content);
     assert_eq!(ask(&format!("app@{}", digest(content))).stdout, content);
     let none = text(&ask("none:1").stderr);
@@ -231,7 +229,7 @@ fn skopeo_reads_from_it() {
     let to = format!("dir:{}", folder.path().display());
     let copy = |digest: &str| {
         let from = address(&format!("app@{digest}"));
-        run(SKOPEO, &["copy", "--multi-arch", "index-only", "--src-tls-verify=false", &from, &to])
+        run_client(SKOPEO, &["copy", "--multi-arch", "index-only", "--src-tls-verify=false", &from, &to])
     };
     let right = copy(&digest(content));
     assert!(right.status.success(), "{right:?}");

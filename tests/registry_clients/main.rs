@@ -9,18 +9,25 @@ mod real;
 #[path = "../registries/mod.rs"]
 mod registries;
 
-use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
-fn run(program: &str, arguments: &[&str]) -> Output {
-    Command::new(program).args(arguments).output().unwrap_or_else(|e| panic!("{program}: {e}"))
-}
+use registries::run_client;
 
 fn succeed(program: &str, arguments: &[&str]) -> Vec<u8> {
-    let output = run(program, arguments);
+    let output = run_client(program, arguments);
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Waits until `done` becomes true, for a minute at the most.
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -2,13 +2,12 @@
 //! docker-registry with the content of [`Content`].
 
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
 
 use crate::registries::{
     CURL, Content, DOCKER, Flavour, PROGRAM, Platform, Registry, SERVICE, SKOPEO, Tokens, docker_platforms,
-    newer_docker, skopeo_raw,
+    newer_docker, run_client, skopeo_raw,
 };
-use crate::{needs, run, succeed, text};
+use crate::{needs, succeed, text, wait_until};
 
 const MANY: [Platform<'static>; 6] = [
     ("linux", "amd64", ""),
@@ -101,7 +100,7 @@ fn a_registry_with_tls_and_a_password() {
             &[&url],
         ]
         .concat();
-        text(&run(CURL, &all).stdout)
+        text(&run_client(CURL, &all).stdout)
     };
     assert_eq!(ask(&[]), "000", "an unknown authority");
     assert_eq!(ask(&["--cacert", &authority]), "401");
@@ -123,7 +122,7 @@ fn a_registry_with_tokens() {
     }
     let ask = |repository: &str, more: &[&str]| {
         let address = format!("docker://{}:1", registry.reference(repository));
-        run(SKOPEO, &[&["inspect", "--raw", "--tls-verify=false"], more, &[&address]].concat())
+        run_client(SKOPEO, &[&["inspect", "--raw", "--tls-verify=false"], more, &[&address]].concat())
     };
     let anonymous = ask("public", &["--no-creds"]);
     assert!(anonymous.status.success(), "{anonymous:?}\n{}", registry.log());
@@ -145,7 +144,7 @@ fn odd_tokens() {
         let registry = Registry::plain().token(tokens).start();
         registry.content.image("app", "1", Flavour::Oci, MANY[0]);
         let address = format!("docker://{}", registry.reference("app:1"));
-        let read = run(SKOPEO, &["inspect", "--raw", "--tls-verify=false", "--no-creds", &address]);
+        let read = run_client(SKOPEO, &["inspect", "--raw", "--tls-verify=false", "--no-creds", &address]);
         assert_eq!(read.status.success(), is_good, "{read:?}");
         assert!(!registry.tokens().requests().is_empty());
     }
@@ -201,9 +200,5 @@ fn docker_of_debian_13_reads_every_image() {
 fn a_registry_ends_with_the_thread_that_started_it() {
     needs!(PROGRAM);
     let registry = std::thread::spawn(|| Registry::plain().start()).join().unwrap();
-    let start = Instant::now();
-    while TcpStream::connect(registry.address()).is_ok() {
-        assert!(start.elapsed() < Duration::from_secs(60), "it still listens");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_until("nobody listens", || TcpStream::connect(registry.address()).is_err());
 }
