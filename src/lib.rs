@@ -13,6 +13,8 @@ pub mod binfmt;
 pub mod causes;
 #[cfg(feature = "client")]
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod compose;
 pub mod config;
 pub mod daemon;
 pub mod files;

@@ -133,6 +133,22 @@ impl Talk {
         Self::with(command)
     }
 
+    /// As [`Talk::start`], in the folder `directory` and with no environment but `variables`.
+    ///
+    /// # Errors
+    /// As [`Talk::start`].
+    pub fn start_in(
+        program: &Path,
+        arguments: &[impl AsRef<OsStr>],
+        directory: &Path,
+        variables: &[(&str, &str)],
+    ) -> io::Result<Self> {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(directory).env_clear().envs(variables.iter().copied());
+        command.env("LC_ALL", "C").process_group(0);
+        Self::with(command)
+    }
+
     /// Starts `program`, which makes a session of its own (setsid(2)), as the leader of a process group cannot.
     ///
     /// # Errors
@@ -277,11 +293,31 @@ pub async fn run_with_input(
     talk.conclude(ended.ok()).await
 }
 
+/// As [`run`], in the folder `directory` and with no environment but `variables`.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_in(
+    program: &Path,
+    arguments: &[impl AsRef<OsStr>],
+    directory: &Path,
+    variables: &[(&str, &str)],
+    limit: Duration,
+) -> io::Result<Output> {
+    let mut talk = Talk::start_in(program, arguments, directory, variables)?;
+    let ended = timeout(limit, talk.finish(&[])).await;
+    talk.conclude(ended.ok()).await
+}
+
 /// The program `name`, in `PATH` or else where programs usually are.
 pub fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    find_in(name, &std::env::var_os("PATH").unwrap_or_default())
+}
+
+/// The program `name`, in `path`, which is written as `PATH` is, or else where programs usually are.
+pub fn find_in(name: &str, path: &OsStr) -> Option<PathBuf> {
     let runnable = |file: &PathBuf| nix::unistd::access(file, nix::unistd::AccessFlags::X_OK).is_ok() && file.is_file();
-    std::env::split_paths(&path)
+    std::env::split_paths(path)
         .filter(|dir| dir.is_absolute())
         .chain(USUAL.map(PathBuf::from))
         .map(|dir| dir.join(name))
