@@ -21,7 +21,7 @@ const SOURCE: &str = concat!("qemu-persist ", env!("CARGO_PKG_VERSION"));
 
 /// What is left in `$?`, by verb: the first word after `qemu-persist`.
 #[expect(clippy::type_complexity, reason = "the rows of a table")]
-const EXIT_CODES: [(&[&str], &[(&str, &str)]); 6] = [
+const EXIT_CODES: [(&[&str], &[(&str, &str)]); 7] = [
     (
         &["status", "selftest", "host"],
         &[
@@ -59,6 +59,16 @@ const EXIT_CODES: [(&[&str], &[(&str, &str)]); 6] = [
             ("1", "Some run emulated, or natively with a limit."),
             ("2", "Some do not run."),
             ("3", "Of some nothing is known. The worst counts, in the order 2, 1, 3, 0."),
+            ("64", "Wrong usage."),
+        ],
+    ),
+    (
+        &["compose"],
+        &[
+            ("0", "Every service runs natively; of fix: it is printed, or there is nothing to print."),
+            ("1", "Some run emulated, or natively with a limit."),
+            ("2", "Some do not run as the files stand."),
+            ("3", "Of some nothing is known, or the files cannot be read. The worst counts, in the order 2, 1, 3, 0."),
             ("64", "Wrong usage."),
         ],
     ),

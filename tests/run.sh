@@ -122,6 +122,7 @@ trap clean_up EXIT
 run "what is missing" prepare
 run "a foreign busybox" fetch_busybox
 run "Docker of Debian 13" tests/docker.sh
+run "Docker Compose of Debian 13" tests/compose.sh
 run "format" cargo fmt --check
 run "shell scripts" check_scripts
 run "lints" cargo clippy --quiet --locked --all-targets --all-features -- -D warnings

@@ -281,6 +281,27 @@ fn what_image_check_writes_is_described() {
 }
 
 #[test]
+fn what_compose_check_writes_is_described() {
+    let schema = Strict::read("compose-check");
+    let registry = registries::Registry::plain().start();
+    registry.content.index("mysql", "1", registries::Flavour::Attested, &[("linux", "amd64", "")]);
+    registry.content.index("both", "1", registries::Flavour::Oci, &[("linux", "amd64", ""), ("linux", "arm64", "v8")]);
+    let folder = tempfile::tempdir().unwrap();
+    let [mysql, both] = ["mysql:1", "both:1"].map(|name| registry.reference(name));
+    let file = format!(
+        "services:\n  a: {{image: '{mysql}'}}\n  b: {{image: '{mysql}', platform: linux/amd64}}\n  c: {{image: '{both}', \
+         platform: amd64}}\n  d: {{image: '{both}', platform: s390x}}\n  e: {{build: .}}\n  f: {{image: 'x y $UNSET'}}\n"
+    );
+    write(folder.path(), "compose.yaml", &file);
+    let path = folder.path().join("compose.yaml");
+    let written = schema.check_text(&run(&["compose", "check", "--json", "--for=pi5", path.to_str().unwrap()], None));
+    let ids: Vec<_> =
+        written["images"].as_array().unwrap().iter().map(|image| image["remarks"][0]["id"].as_str()).collect();
+    let expected = ["platform-needed", "unfit-workload", "platform-needless", "platform-wrong"].map(Some);
+    assert_eq!(ids, [&expected[..], &[None, None]].concat(), "{written:#}");
+}
+
+#[test]
 fn host() {
     let schema = Strict::read("host");
     schema.check_text(&run(&["host", "--json"], None));

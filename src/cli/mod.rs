@@ -3,6 +3,7 @@
 
 pub mod apply;
 mod as_user;
+pub mod compose;
 pub mod config;
 pub mod explain;
 pub mod fix;
@@ -70,6 +71,8 @@ pub enum Verb {
     Explain(explain::Args),
     /// Say of images, before they are pulled, whether they run here
     Image(image::Args),
+    /// Say of Compose files whether their services run here, and what to change in them
+    Compose(compose::Args),
     /// Show, and make, a change of the system that keeps foreign programs from failing
     Fix(fix::Args),
     /// Show what this host is: CPU, kernel, binfmt_misc, QEMU, container engines
@@ -88,6 +91,7 @@ impl Verb {
             Self::Selftest(args) => args.json,
             Self::Explain(args) => args.json,
             Self::Image(args) => args.wants_json(),
+            Self::Compose(args) => args.wants_json(),
             Self::Fix(args) => args.json,
             Self::Host(args) => args.json,
             Self::Config(args) => args.wants_json(),
@@ -235,6 +239,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Disable(args) => toggle::run(args, false, &mut screen),
         Verb::Selftest(args) => selftest::run(args, &mut screen),
         Verb::Explain(args) => explain::run(args, &mut screen),
+        Verb::Compose(args) => compose::run(args, &mut screen),
         Verb::Image(args) => image::run(args, &mut screen),
         Verb::Fix(args) => fix::run(args, &mut screen),
         Verb::Host(args) => host::run(args, &mut screen),
@@ -243,8 +248,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     // What is still to be written may fail as well.
     let result = result.and_then(|code| screen.flush().map(|()| code).map_err(Into::into));
     result.unwrap_or_else(|error| {
-        let looks =
-            matches!(cli.verb, Verb::Status(_) | Verb::Selftest(_) | Verb::Explain(_) | Verb::Host(_) | Verb::Image(_));
+        let looks = matches!(
+            cli.verb,
+            Verb::Status(_) | Verb::Selftest(_) | Verb::Explain(_) | Verb::Host(_) | Verb::Image(_) | Verb::Compose(_)
+        );
         let unexpected = if looks { 3 } else { 2 };
         let exit_code = error.downcast_ref::<Failure>().map_or(unexpected, Failure::exit_code);
         if cli.verb.wants_json() && !screen.has_written() {

@@ -7,6 +7,7 @@
 //! A service with the label [`EMULATE`] is meant to be emulated, whatever [`workloads`] says of its image.
 
 mod build;
+pub mod check;
 mod dockerfile;
 mod dotenv;
 mod interpolate;

@@ -371,14 +371,14 @@ mod tests {
         let long = format!("a: &a {text}\nb: [{}]\n", vec!["*a"; 20_000].join(","));
         assert!(read(&long).unwrap_err().contains("too large"));
         let merges = format!("a0: &a0 {{{}}}\n", (0..90).map(|n| format!("k{n}: 1")).collect::<Vec<_>>().join(", "))
-            + &(0..4000).map(|n| format!("m{n}: {{<<: *a0}}\n")).collect::<String>();
+            + &(0..4000).map(|n| format!("m{n}: {{<<: *a0}}")).collect::<Vec<_>>().join("\n");
         assert!(read(&merges).unwrap_err().contains("too large"));
         assert!(read(&"[".repeat(500_000)).is_err());
         assert!(read(&"{a: ".repeat(200_000)).is_err());
         assert!(read(&"- ".repeat(400_000)).is_err());
         assert!(read(&"? ".repeat(400_000)).is_err());
         assert!(read(&format!("a: {}", "&x ".repeat(300_000))).is_err());
-        let steps: String = (0..900).map(|n| format!("{}a:\n", " ".repeat(n))).collect();
+        let steps = (0..900).map(|n| format!("{}a:", " ".repeat(n))).collect::<Vec<_>>().join("\n");
         assert!(read(&steps).unwrap_err().contains("nested too deeply"));
         assert!(read(&"\"".repeat(1_000_001)).is_err());
         assert!(read(&"a\n".repeat(400_000)).is_ok());

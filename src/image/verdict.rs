@@ -159,7 +159,7 @@ fn become_of(platform: &ImagePlatform, host: &Host, needs_platform: bool) -> Out
         Emulation::Possible => outcome(
             Verdict::Emulated,
             told,
-            "where QEMU is registered, which is not known of another host".into(),
+            "by QEMU, where that is registered; whether it is there is not known here".into(),
             option,
         ),
         Emulation::None { reason, advice } => outcome(Verdict::CannotRun, told, reason.clone(), advice.clone()),

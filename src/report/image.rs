@@ -189,17 +189,10 @@ pub fn show(report: &Report, json: bool, verbose: bool, screen: &mut Screen) -> 
     for told in &report.images {
         show_image(told, verbose, screen)?;
     }
-    let count = |verdict: Verdict| report.images.iter().filter(|told| told.verdict == verdict).count();
     if report.images.len() > 1 {
-        let verdicts = [Verdict::Native, Verdict::Emulated, Verdict::CannotRun, Verdict::Unknown];
-        let counts = verdicts.iter().map(|&verdict| (count(verdict), word(verdict, false).0));
-        let counts: Vec<_> = counts.filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
+        let counts = counts(&report.images.iter().map(|told| told.verdict).collect::<Vec<_>>());
         screen.line("")?;
-        screen.paragraph(
-            "",
-            0,
-            &format!("{} images on {}: {}", report.images.len(), report.host, counts.join(", ")),
-        )?;
+        screen.paragraph("", 0, &format!("{} images on {}: {counts}", report.images.len(), report.host))?;
     }
     if verbose {
         for (host, quota) in &report.quotas {
@@ -212,6 +205,15 @@ pub fn show(report: &Report, json: bool, verbose: bool, screen: &mut Screen) -> 
         }
     }
     screen.flush()
+}
+
+/// How many of each there are, in words.
+pub(super) fn counts(verdicts: &[Verdict]) -> String {
+    let all = [Verdict::Native, Verdict::Emulated, Verdict::CannotRun, Verdict::Unknown];
+    let counts =
+        all.map(|wanted| (verdicts.iter().filter(|&&verdict| verdict == wanted).count(), word(wanted, false).0));
+    let counts: Vec<_> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
+    counts.join(", ")
 }
 
 fn show_image(told: &Told, verbose: bool, screen: &mut Screen) -> io::Result<()> {

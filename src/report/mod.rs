@@ -3,6 +3,8 @@
 
 pub mod changes;
 #[cfg(feature = "client")]
+pub mod compose;
+#[cfg(feature = "client")]
 pub mod config;
 #[cfg(feature = "client")]
 pub mod explain;

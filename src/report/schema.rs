@@ -10,7 +10,7 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::{changes, config, explain, fix, image, selftest, status};
+use super::{changes, compose, config, explain, fix, image, selftest, status};
 use crate::assess::checks::{HOST_CHECKS, SERVICE_CHECKS, TARGET_CHECKS};
 use crate::binfmt::rule::Flags;
 use crate::config::Runtime;
@@ -36,6 +36,7 @@ pub fn forms() -> Vec<Form> {
         form::<selftest::Told<'static>>("selftest", &["selftest"]),
         form::<explain::Report>("explain", &["explain"]),
         form::<fix::Report>("fix", &["fix"]),
+        form::<compose::Report>("compose-check", &["compose check"]),
         form::<image::Report>("image-check", &["image check"]),
         form::<Survey>("host", &["host"]),
         form::<config::Shown>("config-show", &["config show"]),

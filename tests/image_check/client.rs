@@ -74,6 +74,11 @@ impl Client {
         told(self.command(arguments).output().unwrap())
     }
 
+    /// Runs the program in `folder`, where neither docker nor Docker Compose is found.
+    pub(crate) fn run_in(&self, folder: &Path, arguments: &[&str]) -> Ran {
+        told(self.command(arguments).env("PATH", self.path("none")).current_dir(folder).output().unwrap())
+    }
+
     /// Checks images for a Raspberry Pi 4, and gives the exit code and what is told.
     pub(crate) fn check(&self, arguments: &[&str]) -> (i32, Value) {
         let all = [&["image", "check", "--json", "--for", "pi4"], arguments].concat();

@@ -12,3 +12,4 @@ mod registries;
 #[path = "../sandbox/mod.rs"]
 mod sandbox;
 mod shapes;
+mod stacks;

@@ -87,6 +87,7 @@ const COMMANDS: &[(&str, Shown)] = &[
     ("qemu-persist selftest", Elsewhere),
     ("qemu-persist status --wait", Runs(1, "Verdict: warning")),
     ("image check", Text),
+    ("compose check", Text),
     ("qemu-persist config show", Runs(0, "platforms")),
     ("qemu-persist config check", Runs(0, "")),
     ("sudo qemu-persist remove", Runs(0, "that nothing is wanted")),

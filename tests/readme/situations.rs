@@ -131,6 +131,22 @@ const ROWS: &[(&str, Situation)] = &[
         }),
     ),
     (
+        "A Compose file",
+        Plain(|folder, commands| {
+            let registry = Registry::plain().start();
+            registry.content.index("app", "1", Flavour::Attested, &[("linux", "amd64", ""), ("linux", "arm64", "v8")]);
+            let file = format!("services:\n  a:\n    image: {}\n", registry.reference("app:1"));
+            std::fs::write(folder.join("compose.yaml"), file).unwrap();
+            for (command, begin) in commands.iter().zip(["service ", "service ", "# No service"]) {
+                let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_qemu-persist"));
+                program.args(command.split(' ').skip(1)).current_dir(folder).env("XDG_CACHE_HOME", folder);
+                let output = program.output().unwrap();
+                let out = String::from_utf8(output.stdout).unwrap();
+                assert!(output.status.success() && out.starts_with(begin), "{command}: {out}");
+            }
+        }),
+    ),
+    (
         "Does *my* image run here?",
         Engine(|host, commands| {
             load(host, FOREIGN.0);
