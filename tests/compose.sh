@@ -11,6 +11,5 @@ cd "$(dirname "$0")/.."
 begin tests/compose.sh tests/cache/compose trixie
 unpack trixie "$(dpkg --print-architecture)" "$root" docker-compose
 mkdir "$work/bin"
-find "$root" -name 'docker-compose' -type f
 mv "$root"/usr/libexec/docker/cli-plugins/docker-compose "$work/bin"
 finish "$work/bin"

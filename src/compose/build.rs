@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use super::dockerfile::{self, Recipe};
-use super::own::{is_remote, texts};
-use super::service::{Facts, text, values};
+use super::paths::is_remote;
+use super::service::{Facts, text, texts, values};
 use super::yaml::{Map, Node, Tag};
 use super::{Base, Build, ComposeError, Context, Dockerfile, Remark, merge, text_of_file};
 use crate::oci::platform::ImagePlatform;
@@ -15,7 +15,7 @@ pub(super) fn of_node(
     name: &str,
     node: &Node,
     platform: Option<&str>,
-    facts: &Facts<'_>,
+    facts: &mut Facts<'_>,
     remarks: &mut Vec<Remark>,
 ) -> Result<Option<Build>, ComposeError> {
     if node.is_null() {
@@ -55,7 +55,7 @@ pub(super) fn of_node(
         bases: Ok(Vec::new()),
     };
     let mut notes = Vec::new();
-    build.bases = bases(&build, facts.host, &mut notes);
+    build.bases = bases(&build, facts, &mut notes);
     remarks.extend(notes.into_iter().map(|note| Remark::new(note).at(place).of(name)));
     Ok(Some(build))
 }
@@ -74,7 +74,7 @@ fn built_for(platform: Option<&str>, platforms: &[String], facts: &Facts<'_>) ->
     }
 }
 
-fn bases(build: &Build, host: &ImagePlatform, notes: &mut Vec<String>) -> Result<Vec<Base>, String> {
+fn bases(build: &Build, facts: &mut Facts<'_>, notes: &mut Vec<String>) -> Result<Vec<Base>, String> {
     let (text, name) = match &build.dockerfile {
         Dockerfile::Inline(text) => (text.clone(), "dockerfile_inline".to_owned()),
         Dockerfile::File(file) => {
@@ -89,15 +89,19 @@ fn bases(build: &Build, host: &ImagePlatform, notes: &mut Vec<String>) -> Result
             return Err(format!("its Dockerfile is not on this host: {context}{file}"));
         }
     };
+    if facts.budget.take_text(text.len()).is_err() {
+        return Err(format!("{name} is not read: the Dockerfiles of this project are too large together"));
+    }
     let recipe = Recipe {
         args: &build.args,
         contexts: &build.additional_contexts,
         target: build.target.as_deref(),
         platform: build.built_for.parse().map_err(|error| format!("`{}`: {error}", build.built_for))?,
-        host: host.clone(),
+        host: facts.host.clone(),
     };
     let mut found = Vec::new();
-    let bases = dockerfile::bases(&text, &recipe, &mut found).map_err(|error| format!("{name}: {error}"))?;
+    let bases =
+        dockerfile::bases(&text, &recipe, facts.budget, &mut found).map_err(|error| format!("{name}: {error}"))?;
     notes.extend(found.into_iter().map(|note| format!("{name}:{note}")));
     Ok(bases)
 }

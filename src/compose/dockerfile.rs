@@ -44,10 +44,15 @@ struct Stage {
 ///
 /// # Errors
 /// Where `text` is no Dockerfile, or has no such target.
-pub(super) fn bases(text: &str, recipe: &Recipe<'_>, notes: &mut Vec<String>) -> Result<Vec<Base>, String> {
+pub(super) fn bases(
+    text: &str,
+    recipe: &Recipe<'_>,
+    budget: &mut Budget,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Base>, String> {
     let lines: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
     let line_of = |at: usize| 1 + lines.partition_point(|end| *end < at);
-    let mut reading = Reading { recipe, globals: platform_args(recipe), stages: Vec::new(), notes };
+    let mut reading = Reading { recipe, globals: platform_args(recipe), stages: Vec::new(), budget, notes };
     let parsed = parse_dockerfile::parse_iter(text).map_err(|error| error.to_string())?;
     for instruction in parsed {
         let instruction = instruction.map_err(|error| error.to_string())?;
@@ -107,6 +112,7 @@ struct Reading<'a> {
     recipe: &'a Recipe<'a>,
     globals: BTreeMap<String, String>,
     stages: Vec<Stage>,
+    budget: &'a mut Budget,
     notes: &'a mut Vec<String>,
 }
 
@@ -115,9 +121,8 @@ impl Reading<'_> {
     fn expand(&mut self, text: &str, line: usize) -> Option<String> {
         let mut unset = BTreeSet::new();
         let lookup = |name: &str| self.globals.get(name).cloned();
-        let mut budget = Budget::new();
-        let dialect = Dialect::Dockerfile;
-        let done = Interpolation { dialect, lookup: &lookup, unset: &mut unset, budget: &mut budget }.apply(text);
+        let (dialect, budget) = (Dialect::Dockerfile, &mut *self.budget);
+        let done = Interpolation { dialect, lookup: &lookup, unset: &mut unset, budget }.apply(text);
         match done {
             Err(fault) => self.notes.push(format!("{line}: `{text}`: {fault}")),
             Ok(_) if !unset.is_empty() => {
@@ -138,9 +143,9 @@ impl Reading<'_> {
                 (_, Some(default)) => {
                     let mut unset = BTreeSet::new();
                     let lookup = |name: &str| self.globals.get(name).cloned();
-                    let (dialect, mut budget) = (Dialect::Dockerfile, Budget::new());
+                    let (dialect, budget) = (Dialect::Dockerfile, &mut *self.budget);
                     // A variable that is not set is empty here, which an image's name then shows.
-                    Interpolation { dialect, lookup: &lookup, unset: &mut unset, budget: &mut budget }
+                    Interpolation { dialect, lookup: &lookup, unset: &mut unset, budget }
                         .apply(default)
                         .map_err(|fault| self.notes.push(format!("{line}: `{default}`: {fault}")))
                         .ok()
@@ -268,4 +273,84 @@ fn words(text: &str) -> Vec<String> {
     }
     words.retain(|word| !word.is_empty());
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bases as `LINE image@platform`, with `*` where it is final, and the notes.
+    fn read(text: &str, args: &[(&str, &str)], target: Option<&str>) -> Result<(Vec<String>, Vec<String>), String> {
+        let args = args.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect();
+        let context = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let contexts = [context("img", "docker-image://busybox:1"), context("dir", "/src")].into();
+        let platform = ImagePlatform::new("linux", "amd64", "");
+        let host = ImagePlatform::new("linux", "arm64", "");
+        let mut notes = Vec::new();
+        let recipe = Recipe { args: &args, contexts: &contexts, target, platform, host };
+        let bases = bases(text, &recipe, &mut Budget::new(), &mut notes)?;
+        let show = |base: &Base| {
+            let platform = base.platform.as_ref().map(|name| format!("@{name}")).unwrap_or_default();
+            format!("{} {}{platform}{}", base.line, base.image, if base.is_final { "*" } else { "" })
+        };
+        Ok((bases.iter().map(show).collect(), notes))
+    }
+
+    fn found(text: &str, args: &[(&str, &str)], target: Option<&str>) -> Vec<String> {
+        let (bases, notes) = read(text, args, target).unwrap();
+        assert!(notes.is_empty(), "{notes:?}");
+        bases
+    }
+
+    #[test]
+    fn stages_are_followed_from_the_target() {
+        let text = "# syntax=docker/dockerfile:1\nFROM --platform=$BUILDPLATFORM golang:1 AS Build\nRUN true\n\
+                    FROM alpine:3 as base\nFROM unused:1 AS test\nCOPY --from=extra:2 /a /b\nFROM base\n\
+                    COPY --from=build /x /y\nCOPY --from=nginx:1 /x /y\nRUN --mount=type=bind,from=tool:1,target=/t \\\n  true\n";
+        let all = ["2 golang:1@linux/arm64", "4 alpine:3*", "9 nginx:1", "10 tool:1"];
+        assert_eq!(found(text, &[], None), all);
+        assert_eq!(found(text, &[], Some("3")), all);
+        assert_eq!(found(text, &[], Some("build")), ["2 golang:1@linux/arm64*"]);
+        assert_eq!(found(text, &[], Some("TEST")), ["5 unused:1*", "6 extra:2"]);
+        assert!(read(text, &[], Some("none")).unwrap_err().contains("no stage `none`"));
+        assert_eq!(
+            found("FROM a AS x\nFROM scratch\nCOPY --from=0 / /\nCOPY --from=7 / /\n", &[], None),
+            ["1 a", "4 7"]
+        );
+    }
+
+    #[test]
+    fn variables_of_the_dockerfile() {
+        let text =
+            "ARG V=1 W=2\nARG X=${V}.${W}\nARG Y\nARG Q=\"q q\"\nFROM --platform=linux/${TARGETARCH} a:$X${Y:+-y}\n";
+        assert_eq!(found(text, &[], None), ["5 a:1.2@linux/amd64*"]);
+        assert_eq!(found(text, &[("V", "9"), ("Y", "1")], None), ["5 a:9.2-y@linux/amd64*"]);
+        assert_eq!(found("FROM x AS s-amd64\nFROM y AS s-arm64\nFROM s-${TARGETARCH}\n", &[], None), ["1 x*"]);
+        assert_eq!(found("FROM a:${T:-3}\n", &[("T", "not declared")], None), ["1 a:3*"]);
+        assert_eq!(found("ARG T\nFROM --platform=$TARGETPLATFORM ${T}\n", &[("T", "b")], None), ["2 b@linux/amd64*"]);
+        let (bases, notes) = read("ARG T\nFROM a:$T\nCOPY --from=$X / /\n", &[], None).unwrap();
+        assert_eq!(bases, Vec::<String>::new());
+        assert!(notes[0].starts_with("2: `a:$T` is not known: no build argument or default for T"), "{notes:?}");
+        assert!(notes[1].starts_with("3: `--from=$X` is not known"), "{notes:?}");
+    }
+
+    #[test]
+    fn additional_contexts_and_mistakes() {
+        let (bases, notes) = read("FROM img\nCOPY --from=dir / /\n", &[], None).unwrap();
+        assert_eq!((bases[0].as_str(), notes.len()), ("1 busybox:1*", 1));
+        for text in ["", "RUN x\n", "FROM\n", "ARG x\n", "WHAT is this\n"] {
+            assert!(read(text, &[], None).is_err(), "{text:?}");
+        }
+        assert!(read("FROM a\nWHAT\n", &[], None).unwrap_err().contains("line 2"));
+    }
+
+    #[test]
+    fn many_stages_take_no_time() {
+        let chain =
+            (0..8000).fold(String::new(), |text, n| text + &format!("FROM s{n} AS s{}\nCOPY --from=s{n} / /\n", n + 1));
+        assert_eq!(found(&format!("FROM a AS s0\n{chain}"), &[], None), ["1 a*"]);
+        let args =
+            (0..20).fold(String::new(), |text, n| text + &format!("ARG A{}={}\n", n + 1, format!("$A{n}").repeat(8)));
+        assert!(read(&format!("ARG A0=xxxxxxxx\n{args}FROM $A20\n"), &[], None).unwrap().1.len() > 1);
+    }
 }

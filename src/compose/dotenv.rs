@@ -70,7 +70,7 @@ pub(super) fn read(
 fn value_of(text: &str) -> Option<(String, bool, &str)> {
     let Some(quote) = text.chars().next().filter(|c| ['"', '\''].contains(c)) else {
         let (line, rest) = text.split_once('\n').unwrap_or((text, ""));
-        let value = if line.starts_with('#') { "" } else { line.split(" #").next().unwrap_or(line) };
+        let value = line.split(" #").next().unwrap_or(line);
         return Some((value.trim_end().to_owned(), false, rest));
     };
     let mut value = String::new();
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn values_as_people_write_them() {
         let text = "# a comment\nA=1\nexport B = two words # comment\nC: yaml\nD=\"q ${A}\\n\\$A\"\nE='raw $A'\n\
-                    F=${A}-${NO:-d}\nOUTER\nG=\nH=a#b\nI=\"two\nlines\"\nJ=$OUTER\nOUTER2\n\nA=2\n";
+                    F=${A}-${NO:-d}\nOUTER\nG=\nH=#a#b\nI=\"two\nlines\"\nJ=$OUTER\nOUTER2\n\nA=2\n";
         let expected = [
             ("A", "2"),
             ("B", "two words"),
@@ -119,7 +119,7 @@ mod tests {
             ("E", "raw $A"),
             ("F", "1-d"),
             ("G", ""),
-            ("H", "a#b"),
+            ("H", "#a#b"),
             ("I", "two\nlines"),
             ("J", "outer"),
             ("OUTER", "outer"),

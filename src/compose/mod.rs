@@ -14,11 +14,10 @@ mod interpolate;
 mod merge;
 mod overrides;
 mod own;
+mod paths;
 mod real;
 mod service;
 mod surroundings;
-#[cfg(test)]
-mod tests;
 pub mod workloads;
 mod yaml;
 

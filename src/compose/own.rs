@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use super::interpolate::{Dialect, Interpolation};
 use super::merge::{self, KEPT};
+use super::paths::{is_remote, resolve};
+use super::service::texts;
 use super::surroundings::{Chosen, Surroundings, Variables, add_env_files, choose, plain};
-use super::yaml::{self, Budget, Map, Node, Tag, Value};
+use super::yaml::{self, Budget, Map, Node, Value};
 use super::{ComposeError, Place, Project, Question, ReadBy, Remark, service, text_of_file};
 
 /// How many files one reading opens, `include` and `extends` counted, each as often as it is named.
@@ -36,10 +38,11 @@ pub(super) fn read_chosen(
 ) -> Result<Project, ComposeError> {
     let services = reader.model(&chosen.files, &chosen.directory, &chosen.variables, &[])?;
     let default_platform = chosen.default_platform();
-    let facts = service::Facts { variables: &chosen.variables, host: &surroundings.host };
+    let budget = &mut reader.budget;
+    let mut facts = service::Facts { variables: &chosen.variables, host: &surroundings.host, budget };
     let mut found = Vec::new();
     for (name, node) in services {
-        found.push(service::of_node(&name, &node, &facts, &mut reader.remarks)?);
+        found.push(service::of_node(&name, &node, &mut facts, &mut reader.remarks)?);
     }
     if found.is_empty() {
         reader.remarks.push(Remark::new("no service is in these files"));
@@ -111,7 +114,7 @@ impl Reader {
             }
         }
         for node in all.values_mut() {
-            resolve_paths(node, directory);
+            resolve(node, directory);
         }
         Ok(all)
     }
@@ -330,7 +333,7 @@ impl Reader {
                 format!("`extends` names the service `{base}`, which {} has not", file.display()),
             )
         })?;
-        resolve_paths(&mut node, directory);
+        resolve(&mut node, directory);
         Ok(node)
     }
 }
@@ -353,54 +356,4 @@ fn mapping_of(what: &str) -> impl FnOnce(Node) -> Result<Map, ComposeError> {
         Value::Null => Ok(Map::new()),
         _ => Err(ComposeError::wrong(&node.place, format!("{what} must be a mapping, not {}", node.kind()))),
     }
-}
-
-/// A text, or a list of them.
-pub(super) fn texts(node: Option<&Node>) -> Result<Vec<String>, ComposeError> {
-    let Some(node) = node.filter(|node| node.tag != Tag::Reset) else { return Ok(Vec::new()) };
-    let text = |node: &Node| match &node.value {
-        Value::Text { text, .. } => Ok(text.clone()),
-        _ => Err(ComposeError::wrong(&node.place, format!("a text is wanted here, not {}", node.kind()))),
-    };
-    match &node.value {
-        Value::Null => Ok(Vec::new()),
-        Value::List(list) => list.iter().map(text).collect(),
-        _ => Ok(vec![text(node)?]),
-    }
-}
-
-/// Whether a path is no file or folder of this host: a Git repository, an archive, an artifact of a registry. The same
-/// tests as Docker's (github.com/compose-spec/compose-go, paths/context.go).
-pub(super) fn is_remote(path: &str) -> bool {
-    ["https://", "http://", "git://", "ssh://", "github.com/", "git@", "oci://"]
-        .iter()
-        .any(|head| path.starts_with(head))
-}
-
-/// Paths of builds are those from the folder of the file where they stand.
-fn resolve_paths(service: &mut Node, directory: &Path) {
-    let Value::Map(service) = &mut service.value else { return };
-    let absolute = |node: &mut Node| {
-        if let Value::Text { text, .. } = &mut node.value {
-            if !is_remote(text) && !text.contains("://") && !text.starts_with("service:") {
-                *text = plain(&directory.join(&*text)).to_string_lossy().into_owned();
-            }
-        }
-    };
-    if let Some(Node { value: Value::Map(extends), .. }) = service.get_mut("extends") {
-        extends.get_mut("file").into_iter().for_each(absolute);
-    }
-    let Some(build) = service.remove("build") else { return };
-    let mut build = merge::build(build);
-    if let Value::Map(build) = &mut build.value {
-        build.get_mut("context").into_iter().for_each(absolute);
-        if let Some(contexts) = build.remove("additional_contexts") {
-            let place = contexts.place.clone();
-            if let Ok(mut map) = merge::pairs(contexts) {
-                map.values_mut().for_each(absolute);
-                build.insert("additional_contexts".to_owned(), Node { value: Value::Map(map), tag: Tag::None, place });
-            }
-        }
-    }
-    service.insert("build".to_owned(), build);
 }

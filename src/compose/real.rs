@@ -138,7 +138,8 @@ fn understand(
     let own = own::read_chosen(own::Reader::new(), chosen.clone(), surroundings).ok();
     let nowhere = Place { file: Arc::from(Path::new("")), line: 0 };
     let mut remarks = warnings(&output.stderr, own.as_ref());
-    let facts = service::Facts { variables: &chosen.variables, host: &surroundings.host };
+    let mut budget = Budget::new();
+    let mut facts = service::Facts { variables: &chosen.variables, host: &surroundings.host, budget: &mut budget };
     let mut found = Vec::new();
     for (name, value) in services {
         let mut node = node_of(value, &nowhere);
@@ -147,7 +148,7 @@ fn understand(
         }
         let known = own.as_ref().and_then(|own| own.services.iter().find(|service| service.name == name));
         let before = remarks.len();
-        let mut service = match service::of_node(&name, &node, &facts, &mut remarks) {
+        let mut service = match service::of_node(&name, &node, &mut facts, &mut remarks) {
             Ok(service) => service,
             Err(error) => return Some(Err(error)),
         };

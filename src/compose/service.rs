@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::own::texts;
 use super::surroundings::Variables;
-use super::yaml::{Map, Node, Tag, Value};
+use super::yaml::{Budget, Map, Node, Tag, Value};
 use super::{ComposeError, Place, Places, Remark, Service, build, merge};
 use crate::oci::platform::ImagePlatform;
 
@@ -13,13 +12,14 @@ use crate::oci::platform::ImagePlatform;
 pub(super) struct Facts<'a> {
     pub(super) variables: &'a Variables,
     pub(super) host: &'a ImagePlatform,
+    pub(super) budget: &'a mut Budget,
 }
 
 /// The service `name`, which is a mapping.
 pub(super) fn of_node(
     name: &str,
     node: &Node,
-    facts: &Facts<'_>,
+    facts: &mut Facts<'_>,
     remarks: &mut Vec<Remark>,
 ) -> Result<Service, ComposeError> {
     let empty = Map::new();
@@ -73,6 +73,20 @@ pub(super) fn text(node: Option<&Node>, key: &str) -> Result<Option<String>, Com
         }
         Value::Text { text, .. } => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
         _ => Err(wrong(&node.place, node.kind())),
+    }
+}
+
+/// A text, or a list of them.
+pub(super) fn texts(node: Option<&Node>) -> Result<Vec<String>, ComposeError> {
+    let Some(node) = node.filter(|node| node.tag != Tag::Reset) else { return Ok(Vec::new()) };
+    let text = |node: &Node| match &node.value {
+        Value::Text { text, .. } => Ok(text.clone()),
+        _ => Err(ComposeError::wrong(&node.place, format!("a text is wanted here, not {}", node.kind()))),
+    };
+    match &node.value {
+        Value::Null => Ok(Vec::new()),
+        Value::List(list) => list.iter().map(text).collect(),
+        _ => Ok(vec![text(node)?]),
     }
 }
 

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says aloud why it is skipped")]
 
+mod cases;
+mod random;
 mod stacks;
 
 use std::os::unix::fs::symlink;
@@ -27,7 +29,6 @@ fn compose() -> Option<PathBuf> {
 /// A folder with a project in it, and beside it the only Docker Compose that is found.
 struct Bench {
     folder: tempfile::TempDir,
-    compose: PathBuf,
 }
 
 impl Bench {
@@ -37,7 +38,7 @@ impl Bench {
         std::fs::create_dir_all(folder.path().join("project")).unwrap();
         std::fs::create_dir_all(folder.path().join("bin")).unwrap();
         symlink(&compose, folder.path().join("bin/docker-compose")).unwrap();
-        Some(Self { folder, compose })
+        Some(Self { folder })
     }
 
     fn project(&self) -> PathBuf {
