@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::dockerfile::{self, Recipe};
 use super::paths::is_remote;
-use super::service::{Facts, text, texts, values};
+use super::service::{Facts, names, text, values};
 use super::yaml::{Map, Node, Tag};
 use super::{Base, Build, ComposeError, Context, Dockerfile, Remark, merge, text_of_file};
 use crate::oci::platform::ImagePlatform;
@@ -43,7 +43,7 @@ pub(super) fn of_node(
         }
     }
     let contexts = values(get("additional_contexts"))?;
-    let platforms = texts(get("platforms"))?;
+    let platforms = names(get("platforms"), "platforms")?;
     let mut build = Build {
         built_for: built_for(platform, &platforms, facts),
         context,

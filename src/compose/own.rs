@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::interpolate::{Dialect, Interpolation};
 use super::merge::{self, KEPT};
-use super::paths::{is_remote, resolve};
+use super::paths::{give_context, is_remote, resolve};
 use super::service::texts;
 use super::surroundings::{Chosen, Surroundings, Variables, add_env_files, choose, plain};
 use super::yaml::{self, Budget, Map, Node, Value};
@@ -111,9 +111,11 @@ impl Reader {
                     self.extend(&name, &mut services, &scope, &mut Vec::new())?;
                 }
                 all = merge::merge(all, services)?;
+                all.values().try_for_each(service::check)?;
             }
         }
         for node in all.values_mut() {
+            give_context(node);
             resolve(node, directory);
         }
         Ok(all)

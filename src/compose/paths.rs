@@ -42,3 +42,11 @@ pub(super) fn resolve(service: &mut Node, directory: &Path) {
     }
     service.insert("build".to_owned(), build);
 }
+
+/// A build that says no context has the folder of its project.
+pub(super) fn give_context(service: &mut Node) {
+    let Value::Map(service) = &mut service.value else { return };
+    if let Some(Node { value: Value::Map(build), place, .. }) = service.get_mut("build") {
+        build.entry("context".to_owned()).or_insert_with(|| Node::text(".", place.clone()));
+    }
+}

@@ -229,7 +229,9 @@ fn locate(complaint: &str, question: &Question, surroundings: &Surroundings, cho
         return ComposeError::wrong(&place, format!("{what} (Docker Compose: {complaint})"));
     }
     let mut place = None;
-    for file in &chosen.files {
+    // It often names the file: `validating FILE: …`.
+    let named = chosen.files.iter().find(|file| complaint.contains(&format!("{}:", file.display())));
+    for file in named.map_or(&*chosen.files, std::slice::from_ref) {
         let Ok(text) = text_of_file(file) else { continue };
         let documents = yaml::parse(&text, &Arc::from(file.as_path()), &mut Budget::new()).unwrap_or_default();
         for document in &documents {

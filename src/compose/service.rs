@@ -32,16 +32,13 @@ pub(super) fn of_node(
     }
     let platform = text(get("platform"), "platform")?;
     let build = get("build").map(|node| build::of_node(name, node, platform.as_deref(), facts, remarks)).transpose()?;
-    let mut profiles = texts(get("profiles"))?;
-    let mut seen = std::collections::BTreeSet::new();
-    profiles.retain(|profile| seen.insert(profile.clone()));
     Ok(Service {
         name: name.to_owned(),
         image: text(get("image"), "image")?,
         platform,
         build: build.flatten(),
         labels: labels(get("labels"))?,
-        profiles,
+        profiles: names(get("profiles"), "profiles")?,
         places: Places {
             service: Some(node.place.clone()),
             image: place("image"),
@@ -51,6 +48,45 @@ pub(super) fn of_node(
     })
 }
 
+/// Whether what a service says so far is of the right kinds, which Compose asks of each file for itself.
+pub(super) fn check(node: &Node) -> Result<(), ComposeError> {
+    let Some(map) = node.as_map() else { return Ok(()) };
+    let get = |map: &Map, key: &str| map.get(key).filter(|node| node.tag != Tag::Reset).cloned();
+    for key in ["image", "platform"] {
+        text(get(map, key).as_ref(), key)?;
+    }
+    names(get(map, "profiles").as_ref(), "profiles")?;
+    labels(get(map, "labels").as_ref())?;
+    let Some(build) = get(map, "build").map(merge::build) else { return Ok(()) };
+    let Some(map) = build.as_map() else {
+        let what = format!("`build` is a folder or a mapping, not {}", build.kind());
+        return Err(ComposeError::wrong(&build.place, what));
+    };
+    for key in ["context", "dockerfile", "dockerfile_inline", "target"] {
+        text(get(map, key).as_ref(), key)?;
+    }
+    names(get(map, "platforms").as_ref(), "platforms")?;
+    values(get(map, "args").as_ref())?;
+    values(get(map, "additional_contexts").as_ref())?;
+    Ok(())
+}
+
+/// A list of texts, each of which is there once.
+pub(super) fn names(node: Option<&Node>, key: &str) -> Result<Vec<String>, ComposeError> {
+    let Some(node) = node else { return Ok(Vec::new()) };
+    let Value::List(list) = &node.value else {
+        return Err(ComposeError::wrong(&node.place, format!("`{key}` must be a list of texts, not {}", node.kind())));
+    };
+    let mut names = Vec::new();
+    for node in list {
+        let name = text(Some(node), key)?.unwrap_or_default();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
 fn labels(node: Option<&Node>) -> Result<BTreeMap<String, String>, ComposeError> {
     Ok(values(node)?.into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect())
 }
@@ -58,6 +94,9 @@ fn labels(node: Option<&Node>) -> Result<BTreeMap<String, String>, ComposeError>
 /// A mapping of texts, each of which may have none.
 pub(super) fn values(node: Option<&Node>) -> Result<BTreeMap<String, Option<String>>, ComposeError> {
     let Some(node) = node else { return Ok(BTreeMap::new()) };
+    if node.is_null() {
+        return Err(ComposeError::wrong(&node.place, "a mapping or a list of NAME=VALUE is wanted here, not nothing"));
+    }
     let map = merge::pairs(node.clone())?;
     map.into_iter().filter(|(_, node)| node.tag != Tag::Reset).map(|(name, node)| Ok((name, scalar(&node)?))).collect()
 }
@@ -67,7 +106,6 @@ pub(super) fn text(node: Option<&Node>, key: &str) -> Result<Option<String>, Com
     let Some(node) = node else { return Ok(None) };
     let wrong = |place: &Place, kind: &str| ComposeError::wrong(place, format!("`{key}` must be a text, not {kind}"));
     match &node.value {
-        Value::Null => Ok(None),
         Value::Text { text, plain } if *plain && as_go(text).is_some() => {
             Err(wrong(&node.place, &format!("the number or truth {text}; write it in quotes")))
         }

@@ -244,7 +244,7 @@ pub fn unfit(reference: &str) -> Option<&'static Workload> {
         let rest = repository.strip_suffix(*image);
         rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
     };
-    WORKLOADS.iter().find(|workload| workload.images.iter().any(|image| fits(image)))
+    WORKLOADS.iter().find(|workload| workload.images.iter().any(fits))
 }
 
 /// `reference` without registry, tag and digest.

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
+use std::fmt::Write as _;
+
 use super::*;
 
 fn read(text: &str) -> Result<Vec<Node>, String> {
@@ -52,21 +54,21 @@ fn hostile_files_end_soon() {
     let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..20 {
         let row = vec![format!("*a{}", level - 1); 10].join(", ");
-        laughs += &format!("a{level}: &a{level} [{row}]\n");
+        writeln!(laughs, "a{level}: &a{level} [{row}]").unwrap();
     }
     assert!(read(&laughs).unwrap_err().contains("too large"));
     let text = "x".repeat(900_000);
     let long = format!("a: &a {text}\nb: [{}]\n", vec!["*a"; 20_000].join(","));
     assert!(read(&long).unwrap_err().contains("too large"));
     let merges = format!("a0: &a0 {{{}}}\n", (0..90).map(|n| format!("k{n}: 1")).collect::<Vec<_>>().join(", "))
-        + &(0..4000).map(|n| format!("m{n}: {{<<: *a0}}\n")).collect::<String>();
+        + &(0..4000).fold(String::new(), |text, n| text + &format!("m{n}: {{<<: *a0}}\n"));
     assert!(read(&merges).unwrap_err().contains("too large"));
     assert!(read(&"[".repeat(500_000)).is_err());
     assert!(read(&"{a: ".repeat(200_000)).is_err());
     assert!(read(&"- ".repeat(400_000)).is_err());
     assert!(read(&"? ".repeat(400_000)).is_err());
     assert!(read(&format!("a: {}", "&x ".repeat(300_000))).is_err());
-    let steps: String = (0..900).map(|n| format!("{}a:\n", " ".repeat(n))).collect();
+    let steps = (0..900).fold(String::new(), |text, n| text + &" ".repeat(n) + "a:\n");
     assert!(read(&steps).unwrap_err().contains("nested too deeply"));
     assert!(read(&"\"".repeat(1_000_001)).is_err());
     assert!(read(&"a\n".repeat(400_000)).is_ok());

@@ -91,7 +91,7 @@ fn variables() {
 fn what_is_not_set_is_named_with_its_place() {
     let compose = "services:\n  a:\n    image: x:$TAG\n  b:\n    image: y:${TAG}\n    labels: [\"c=${OTHER}\"]\n";
     let Some(project) = read(&[("compose.yaml", compose)]) else { return };
-    let mut found: Vec<_> = project.remarks.iter().map(|remark| remark.to_string()).collect();
+    let mut found: Vec<_> = project.remarks.iter().map(ToString::to_string).collect();
     found.sort();
     assert_eq!(found.len(), 3, "{found:#?}");
     assert!(found[0].contains("compose.yaml:3: service `a`: the variable TAG is not set"), "{found:#?}");

@@ -89,13 +89,16 @@ fn both(question: &Question, surroundings: &Surroundings) -> Result<Project, (Co
                 "{:#?}",
                 theirs.remarks
             );
-            assert_eq!(bare(&theirs.services), bare(&ours.services), "{:#?}", ours.remarks);
+            for (theirs, ours) in bare(&theirs.services).iter().zip(&bare(&ours.services)) {
+                assert_eq!(theirs, ours);
+            }
+            assert_eq!(theirs.services.len(), ours.services.len(), "{theirs:#?}");
             assert_eq!((&theirs.files, &theirs.default_platform), (&ours.files, &ours.default_platform));
             assert_eq!(theirs.services, ours.services, "places");
             Ok(theirs)
         }
         (Err(theirs), Err(ours)) => Err((theirs, ours)),
-        (theirs, ours) => panic!("Docker Compose: {theirs:#?}\nour own reader: {ours:#?}"),
+        (theirs, ours) => panic!("Docker Compose: {}\nour own reader: {}", show(theirs), show(ours)),
     }
 }
 
@@ -104,4 +107,8 @@ fn version(project: &Project) -> String {
         ReadBy::DockerCompose { version } | ReadBy::StandaloneCompose { version } => version.clone(),
         ReadBy::Own => String::new(),
     }
+}
+
+fn show(result: Result<Project, ComposeError>) -> String {
+    result.map_or_else(|error| error.to_string(), |project| format!("{:?}", bare(&project.services)))
 }
