@@ -25,12 +25,15 @@ pub(super) fn read(
 ) -> Result<(), ComposeError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut rest = text;
+    let (mut line, mut counted) = (1, 0);
     loop {
         rest = rest.trim_start();
         if rest.is_empty() {
             return Ok(());
         }
-        let line = 1 + text[..text.len() - rest.len()].matches('\n').count();
+        let at = text.len() - rest.len();
+        line += text[counted..at].matches('\n').count();
+        counted = at;
         let wrong = |what: String| ComposeError::wrong(&Place { file: Arc::clone(file), line }, what);
         if rest.starts_with('#') {
             rest = rest.split_once('\n').map_or("", |(_, rest)| rest);

@@ -248,6 +248,9 @@ impl Reader {
             }
             let parent = main.parent().unwrap_or(Path::new("/"));
             let directory = folder.map_or_else(|| parent.to_owned(), |folder| plain(&scope.directory.join(folder)));
+            let size = scope.variables.iter().map(|(name, value)| name.len() + value.len()).sum();
+            let too_large = |_| ComposeError::wrong(&place, "its variables make it too large");
+            self.budget.take_text(size).map_err(too_large)?;
             let mut variables = scope.variables.clone();
             let env_files: Vec<PathBuf> = if env_files.is_empty() {
                 [directory.join(".env")].into_iter().filter(|file| file.is_file()).collect()
@@ -276,7 +279,10 @@ impl Reader {
         let extends = extends.clone();
         let place = &extends.place;
         let link = (scope.file.to_owned(), name.to_owned());
-        if chain.contains(&link) || chain.len() >= LONGEST {
+        if chain.len() >= LONGEST {
+            return Err(ComposeError::wrong(place, "too many services extend each other in a row"));
+        }
+        if chain.contains(&link) {
             let row = chain.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(" extends ");
             let what = format!("services extend each other in a circle: {row} extends {name}");
             return Err(ComposeError::wrong(place, what));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Compose files as Docker Compose itself reads them: `docker compose config`, which needs no engine.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -146,7 +147,10 @@ fn understand(
         if let Value::Map(map) = &mut node.value {
             map.remove("label_file");
         }
-        let known = own.as_ref().and_then(|own| own.services.iter().find(|service| service.name == name));
+        let known = own.as_ref().and_then(|own| {
+            let at = own.services.binary_search_by(|service| service.name.cmp(&name)).ok()?;
+            own.services.get(at)
+        });
         let before = remarks.len();
         let mut service = match service::of_node(&name, &node, &mut facts, &mut remarks) {
             Ok(service) => service,
@@ -183,30 +187,28 @@ fn node_of(json: Json, place: &Place) -> Node {
     Node { value, tag: Tag::None, place: place.clone() }
 }
 
-/// What it warns of, without its date and level.
+/// What it warns of, without its date and level. Where a variable is missing our own reader knows.
 fn warnings(stderr: &[u8], own: Option<&Project>) -> Vec<Remark> {
-    let mut remarks: Vec<Remark> = Vec::new();
+    let (mut unset, mut others) = (BTreeSet::new(), BTreeSet::new());
     for line in String::from_utf8_lossy(stderr).lines() {
         let Some((_, quoted)) = line.split_once("level=warning msg=") else { continue };
         let text = serde_json::from_str(quoted).unwrap_or_else(|_| quoted.to_owned());
         let name = text.strip_prefix("The \"").and_then(|rest| rest.split_once("\" variable is not set"));
-        let Some((variable, _)) = name else {
-            if !text.contains("obsolete") {
-                remarks.push(Remark::new(text));
-            }
-            continue;
-        };
-        let places = own.iter().flat_map(|own| &own.remarks);
-        let known: Vec<Remark> =
-            places.filter(|remark| remark.variable.as_deref() == Some(variable)).cloned().collect();
-        let all = if known.is_empty() { vec![Remark::unset(variable)] } else { known };
-        for remark in all {
-            if !remarks.contains(&remark) {
-                remarks.push(remark);
-            }
+        match name {
+            Some((variable, _)) => _ = unset.insert(variable.to_owned()),
+            None if text.contains("obsolete") => {}
+            None => _ = others.insert(Remark::new(text)),
         }
     }
-    remarks
+    let mut remarks: BTreeSet<Remark> = others;
+    for remark in own.iter().flat_map(|own| &own.remarks) {
+        if remark.variable.as_ref().is_some_and(|variable| unset.contains(variable)) {
+            remarks.insert(remark.clone());
+        }
+    }
+    let placed: BTreeSet<_> = remarks.iter().filter_map(|remark| remark.variable.clone()).collect();
+    let unplaced = unset.iter().filter(|variable| !placed.contains(*variable));
+    remarks.into_iter().chain(unplaced.map(|variable| Remark::unset(variable))).collect()
 }
 
 /// All that it says besides warnings.

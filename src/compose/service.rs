@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a service says, out of what was read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::surroundings::Variables;
 use super::yaml::{Budget, Map, Node, Tag, Value};
@@ -77,10 +77,10 @@ pub(super) fn names(node: Option<&Node>, key: &str) -> Result<Vec<String>, Compo
     let Value::List(list) = &node.value else {
         return Err(ComposeError::wrong(&node.place, format!("`{key}` must be a list of texts, not {}", node.kind())));
     };
-    let mut names = Vec::new();
+    let (mut names, mut seen) = (Vec::new(), BTreeSet::new());
     for node in list {
         let name = text(Some(node), key)?.unwrap_or_default();
-        if !names.contains(&name) {
+        if seen.insert(name.clone()) {
             names.push(name);
         }
     }

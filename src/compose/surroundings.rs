@@ -140,6 +140,10 @@ pub(super) fn add_env_files(
     let mut found = Variables::new();
     for file in files {
         let text = text_of_file(file).map_err(|error| ComposeError::unreadable(file, error))?;
+        if budget.take_text(text.len()).is_err() {
+            let what = format!("{}: files with variables are too large together", file.display());
+            return Err(ComposeError::Wrong { place: None, what });
+        }
         let mut unset = BTreeSet::new();
         let name: Arc<Path> = Arc::from(file.as_path());
         dotenv::read(&text, &name, variables, &mut found, &mut unset, budget)?;

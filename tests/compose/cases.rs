@@ -73,12 +73,10 @@ fn variables() {
     let env = "FILE=from .env\nBOTH=inner\nCHAIN=${FILE}-${A}\nQUOTED=\"with # and \\\"quotes\\\"\"\nRAW='$A stays'\n\
                COMMENT=value # not this\nYAML: way\nSPACED = two words\nDEFAULTED=${NO:-dflt}\n\
                ESCAPED=\"a\\tb\\$A\"\nHASH=#x\nexport EXPORTED=e\n\n# the end\n";
-    let compose: String = "services:\n".to_owned()
-        + &rows
-            .iter()
-            .enumerate()
-            .map(|(at, (text, _))| format!("  s{at}: {{image: 'i{text}'}}\n"))
-            .collect::<String>();
+    let compose = rows
+        .iter()
+        .enumerate()
+        .fold("services:\n".to_owned(), |all, (at, (text, _))| all + &format!("  s{at}: {{image: 'i{text}'}}\n"));
     let variables = [("A", "a"), ("EMPTY", ""), ("F", "1.10"), ("lower", "low"), ("BOTH", "outer")];
     let files = [("compose.yaml", compose.as_str()), (".env", env)];
     let Some(project) = read_with(&files, &variables, &Question::default()) else { return };
@@ -279,8 +277,9 @@ fn an_override_file_is_one() {
     ];
     let lines = lines.map(|(service, platform)| (service.to_owned(), platform.to_owned()));
     let text = override_file(&lines);
-    let services: String =
-        lines[..4].iter().map(|(name, _)| format!("  \"{name}\": {{image: i, platform: linux/riscv64}}\n")).collect();
+    let services = lines[..4]
+        .iter()
+        .fold(String::new(), |all, (name, _)| all + &format!("  \"{name}\": {{image: i, platform: linux/riscv64}}\n"));
     let compose = format!("services:\n{services}  other: {{image: i}}\n");
     let Some(project) = read(&[("compose.yaml", &compose), ("compose.override.yaml", &text)]) else { return };
     for (name, platform) in

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says aloud why it is skipped")]
 
 mod cases;
+mod programs;
 mod random;
 mod stacks;
 
