@@ -97,7 +97,10 @@ fn hostile_projects_end_soon() {
     std::fs::write(folder.path().join("compose.yaml"), twice("i0.yaml")).unwrap();
     std::fs::write(folder.path().join("i12.yaml"), "").unwrap();
     assert!(read(&files).unwrap_err().contains("more than 200 files"));
-    let lines = "A=1\n".repeat(250_000);
+    let lines = read(&[("compose.yaml", "services: {a: {image: '${A}'}}".into()), (".env", "A=1\n".repeat(250_000))]);
+    assert_eq!(lines.unwrap().services[0].image.as_deref(), Some("1"));
+    std::fs::remove_file(folder.path().join(".env")).unwrap();
+    let lines = format!("A={}\n", "x".repeat(900_000));
     let again = format!("include:\n  - path: b.yaml\n    env_file: [{}]\n", vec!["e"; 9000].join(", "));
     let files = [("compose.yaml", again), ("b.yaml", String::new()), ("e", lines)];
     assert!(read(&files).unwrap_err().contains("too large"));
