@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Images whose work should not be emulated, by their names. To add some, add a row, or a name to one.
 //!
-//! That QEMU's user mode has no io_uring, Linux AIO, bpf(2), seccomp(2), ptrace(2), and of the netlink families only a
-//! few, was seen with version 7.2 on Linux 6, for programs of arm64 and amd64.
+//! That QEMU's user mode has no io_uring, Linux AIO, bpf(2) and seccomp(2) was seen with version 7.2 on Linux 6, for
+//! programs of arm64 and amd64; that it has of the netlink families only a few, for those of arm64.
 
 /// A kind of work.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,6 +58,7 @@ pub static WORKLOADS: &[Workload] = &[
         source: SLOW,
         images: &[
             "postgres",
+            "scylla",
             "postgresql",
             "postgresql-repmgr",
             "postgis",
@@ -95,7 +96,7 @@ pub static WORKLOADS: &[Workload] = &[
         kind: "Java program",
         reason: "a Java virtual machine makes machine code while it runs, which QEMU translates a second time; it has also \
                  crashed there",
-        source: "https://github.com/moby/qemu/issues/15",
+        source: "https://github.com/docker/for-mac/issues/7172",
         images: &[
             "elasticsearch",
             "opensearch",
@@ -103,7 +104,6 @@ pub static WORKLOADS: &[Workload] = &[
             "solr",
             "graylog",
             "cassandra",
-            "scylla",
             "neo4j",
             "kafka",
             "cp-kafka",
