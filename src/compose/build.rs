@@ -36,12 +36,11 @@ pub(super) fn of_node(
         (None, Context::Folder(folder)) => Dockerfile::File(folder.join(file)),
         (None, Context::Remote(_)) => Dockerfile::Remote(file),
     };
-    let mut args = values(get("args"))?;
-    for (name, value) in &mut args {
-        if value.is_none() {
-            *value = facts.variables.get(name).cloned();
-        }
-    }
+    let given = |(name, value): (String, Option<String>)| {
+        let value = value.or_else(|| facts.variables.get(&name).cloned())?;
+        Some((name, value))
+    };
+    let args = values(get("args"))?.into_iter().filter_map(given).collect();
     let contexts = values(get("additional_contexts"))?;
     let platforms = names(get("platforms"), "platforms")?;
     let mut build = Build {

@@ -13,7 +13,7 @@ use crate::oci::platform::ImagePlatform;
 
 /// What a Dockerfile is read with.
 pub(super) struct Recipe<'a> {
-    pub(super) args: &'a BTreeMap<String, Option<String>>,
+    pub(super) args: &'a BTreeMap<String, String>,
     pub(super) contexts: &'a BTreeMap<String, String>,
     pub(super) target: Option<&'a str>,
     /// What is built for.
@@ -101,7 +101,7 @@ fn platform_args(recipe: &Recipe<'_>) -> BTreeMap<String, String> {
         }
     }
     for (name, value) in &mut args {
-        if let Some(Some(given)) = recipe.args.get(name) {
+        if let Some(given) = recipe.args.get(name) {
             value.clone_from(given);
         }
     }
@@ -139,7 +139,7 @@ impl Reading<'_> {
         for word in words(arguments) {
             let (name, default) = word.split_once('=').map_or((word.as_str(), None), |(name, text)| (name, Some(text)));
             let value = match (self.recipe.args.get(name), default) {
-                (Some(Some(given)), _) => Some(given.clone()),
+                (Some(given), _) => Some(given.clone()),
                 (_, Some(default)) => {
                     let mut unset = BTreeSet::new();
                     let lookup = |name: &str| self.globals.get(name).cloned();
@@ -281,7 +281,7 @@ mod tests {
 
     /// Bases as `LINE image@platform`, with `*` where it is final, and the notes.
     fn read(text: &str, args: &[(&str, &str)], target: Option<&str>) -> Result<(Vec<String>, Vec<String>), String> {
-        let args = args.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect();
+        let args = args.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let context = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let contexts = [context("img", "docker-image://busybox:1"), context("dir", "/src")].into();
         let platform = ImagePlatform::new("linux", "amd64", "");

@@ -23,6 +23,21 @@ pub(super) fn merge(base: Map, over: Map) -> Result<Map, ComposeError> {
     Ok(merged)
 }
 
+/// `node` as what others are laid over once its own file is read: its tags are for earlier files' words on the same
+/// service, not for those on what extends or includes it (compose-go takes them by their path, loader/reset.go).
+pub(super) fn settled(mut node: Node) -> Node {
+    let kept = |node: &Node| node.tag != Tag::Reset;
+    node.value = match node.value {
+        Value::Map(map) => {
+            Value::Map(map.into_iter().filter(|(_, node)| kept(node)).map(|(key, node)| (key, settled(node))).collect())
+        }
+        Value::List(list) => Value::List(list.into_iter().filter(kept).map(settled).collect()),
+        other => other,
+    };
+    node.tag = Tag::None;
+    node
+}
+
 fn value(key: &str, base: Node, over: Node) -> Result<Node, ComposeError> {
     if base.tag == Tag::Reset {
         return Ok(over);

@@ -159,8 +159,8 @@ pub struct Build {
     pub platforms: Vec<String>,
     /// The stage that is run; none: the last.
     pub target: Option<String>,
-    /// Build arguments; without a value where it is to come from the environment and is not there.
-    pub args: BTreeMap<String, Option<String>>,
+    /// Build arguments. One without a value has that of the environment, and is none where it is not there.
+    pub args: BTreeMap<String, String>,
     /// Other names that the Dockerfile may build on, and what they are.
     pub additional_contexts: BTreeMap<String, String>,
     /// The platform that `up` builds it for.

@@ -114,11 +114,15 @@ impl Reader {
                 all.values().try_for_each(service::check)?;
             }
         }
-        for node in all.values_mut() {
-            give_context(node);
-            resolve(node, directory);
-        }
-        Ok(all)
+        Ok(all
+            .into_iter()
+            .map(|(name, node)| {
+                let mut node = merge::settled(node);
+                give_context(&mut node);
+                resolve(&mut node, directory);
+                (name, node)
+            })
+            .collect())
     }
 
     /// The services of one document, as they stand in it and what it includes.
@@ -313,7 +317,7 @@ impl Reader {
         chain.pop();
         // What is extended again and again must not grow without bounds.
         self.budget.take(base.size()).map_err(|_| ComposeError::wrong(place, "`extends` makes it too large"))?;
-        drop_extends(services, name, Some(base))
+        drop_extends(services, name, Some(merge::settled(base)))
     }
 
     /// The service `base` of another file.

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustls::AlertDescription;
 use ureq::http::HeaderMap;
 use ureq::{Agent, Error};
 
@@ -132,7 +133,11 @@ impl Peer {
                 *speaks_tls = Some(true);
                 Ok(answer)
             }
-            Err(e) if is_about_trust(&e) || matches!(e, Error::Timeout(_) | Error::HostNotFound) => {
+            Err(e)
+                if is_about_trust(&e)
+                    || alert(&e).is_some()
+                    || matches!(e, Error::Timeout(_) | Error::HostNotFound) =>
+            {
                 Err(self.trouble(e))
             }
             Err(_) => {
@@ -223,7 +228,27 @@ fn is_about_trust(error: &Error) -> bool {
     matches!(tls_error(error), Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented))
 }
 
+/// What the other side says of what it was shown, which it can only say by TLS.
+fn alert(error: &Error) -> Option<AlertDescription> {
+    match tls_error(error) {
+        Some(rustls::Error::AlertReceived(alert)) => Some(*alert),
+        _ => None,
+    }
+}
+
 fn reason(error: &Error) -> String {
+    // RFC 8446, 6.2; servers of TLS 1.2 say `bad_certificate` where none was shown.
+    if let Some(
+        AlertDescription::CertificateRequired
+        | AlertDescription::BadCertificate
+        | AlertDescription::UnknownCA
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::CertificateExpired,
+    ) = alert(error)
+    {
+        let places = "NAME.cert with NAME.key, in the folder of its name below /etc/containers/certs.d";
+        return format!("it wants to be shown a certificate that it trusts ({places})");
+    }
     match (tls_error(error), error) {
         (Some(e), _) => e.to_string(),
         (None, Error::Io(e)) => e.to_string(),

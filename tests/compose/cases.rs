@@ -118,7 +118,7 @@ fn files_are_laid_over_each_other() {
     assert_eq!(a.profiles, ["p", "q"]);
     let b = service(&project, "b").build.as_ref().unwrap();
     assert_eq!(b.platforms, ["linux/amd64", "linux/arm64"]);
-    assert_eq!((b.target.as_deref(), b.args["L"].as_deref(), b.args.len()), (None, Some("3"), 3));
+    assert_eq!((b.target.as_deref(), b.args["L"].as_str(), b.args.len()), (None, "3", 3));
     assert_eq!(project.services.len(), 3);
     let Some(project) = read_with(&files, &[], &question(&["1.yaml", "2.yaml", "3.yaml"])) else { return };
     let a = service(&project, "a");
@@ -151,9 +151,42 @@ fn extends_include_and_fragments() {
     assert_eq!(service(&project, "c").profiles, ["far"]);
     let build = service(&project, "c").build.as_ref().unwrap();
     assert!(format!("{:?}", build.context).contains("/other/ctx"), "{build:?}");
-    assert_eq!(build.args["A"].as_deref(), Some("1.1"));
+    assert_eq!(build.args["A"], "1.1");
     assert_eq!((image(&project, "d"), image(&project, "inc")), ("fromlist", "inc:7"));
     assert_eq!(project.files.len(), 4, "{:?}", project.files);
+}
+
+/// Docker Compose leaves it out, so that the Dockerfile's own default counts.
+#[test]
+fn a_build_argument_without_a_value_is_of_the_environment_or_none() {
+    let compose = "services:\n  a:\n    build: {context: ., args: [A, B, 'C=']}\n  \
+                   b:\n    build: {context: ., args: {A: , B: ~, C: ''}}\n";
+    let files = [("compose.yaml", compose), ("Dockerfile", "ARG A=1\nARG B=2\nFROM x:$A$B\n")];
+    let Some(project) = read_with(&files, &[("A", "7")], &Question::default()) else { return };
+    for name in ["a", "b"] {
+        let build = service(&project, name).build.as_ref().unwrap();
+        assert_eq!(format!("{:?}", build.args), r#"{"A": "7", "C": ""}"#);
+        assert_eq!(build.bases.as_ref().unwrap()[0].image, "x:72");
+    }
+}
+
+/// A tag speaks of its own service: what extends that one, or includes it, keeps what earlier files say.
+#[test]
+fn tags_of_what_is_extended_end_there() {
+    let first = "services:\n  a: {image: one, platform: linux/amd64, labels: {x: '1'}}\n  \
+                 c: {image: three, platform: linux/amd64}\n  d: {image: four, platform: linux/386}\n";
+    let second = "include: [inc.yaml]\nservices:\n  a: {extends: b}\n  \
+                  b: {image: two, platform: !reset , labels: !override {y: '2'}}\n  \
+                  c: {extends: {service: far, file: far.yaml}}\n  d: {extends: b, platform: !reset null}\n";
+    let far = "services:\n  far: {platform: !reset , profiles: [p]}\n";
+    let inc = "services:\n  e: {image: five, platform: !reset , labels: !override {z: '3'}}\n";
+    let files = [("1.yaml", first), ("2.yaml", second), ("far.yaml", far), ("inc.yaml", inc)];
+    let question = Question { files: vec!["1.yaml".into(), "2.yaml".into()], ..Question::default() };
+    let Some(project) = read_with(&files, &[], &question) else { return };
+    let platform = |name: &str| service(&project, name).platform.clone();
+    assert_eq!([platform("a"), platform("c")], [(); 2].map(|()| Some("linux/amd64".to_owned())));
+    assert_eq!([platform("b"), platform("d"), platform("e")], [None, None, None]);
+    assert_eq!(format!("{:?}", service(&project, "a").labels), r#"{"x": "1", "y": "2"}"#);
 }
 
 #[test]

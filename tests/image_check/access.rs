@@ -2,7 +2,6 @@
 //! How registries are asked: in whose name, by which way, how often.
 
 use std::net::Ipv4Addr;
-use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
@@ -90,13 +89,9 @@ fn helpers_are_asked_for_what_they_keep() {
     let registry = Registry::plain().serving(&content()).basic("somebody", "pass-word-1").start();
     let reference = registry.reference("app:1");
     let client = Client::new();
-    let helper = |script: &str| {
-        client.write("bin/docker-credential-test", &format!("#!/bin/sh\n{script}\n"));
-        std::fs::set_permissions(client.path("bin/docker-credential-test"), PermissionsExt::from_mode(0o755)).unwrap();
-    };
     client.write(".docker/config.json", &json!({ "credHelpers": { registry.address(): "test" } }).to_string());
     assert_eq!(said(&client.check_one(&[&reference])), "login-unusable");
-    helper(
+    client.helper(
         r#"read -r host; echo "$1 $host" >> "$HOME/asked"; echo '{"Username": "somebody", "Secret": "pass-word-1"}'"#,
     );
     assert_eq!(said(&client.check_one(&[&reference])), "native");
@@ -108,9 +103,9 @@ fn helpers_are_asked_for_what_they_keep() {
     assert_eq!(std::fs::read_to_string(client.path("asked")).unwrap(), asked.repeat(2));
     client.write(".docker/config.json", &json!({ "credsStore": "test" }).to_string());
     assert_eq!(said(&client.check_one(&[&reference])), "native");
-    helper("echo credentials not found in native keychain; exit 1");
+    client.helper("echo credentials not found in native keychain; exit 1");
     assert_eq!(said(&client.check_one(&[&reference])), "image-denied");
-    helper("echo pass-word-1; echo pass-word-1 >&2; exit 1");
+    client.helper("echo pass-word-1; echo pass-word-1 >&2; exit 1");
     let row = client.check_one(&[&reference]);
     assert!(said(&row) == "login-unusable" && !row.to_string().contains("word-1"), "{row:#}");
 }

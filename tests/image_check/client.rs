@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Somebody who asks: the program with a home of its own.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -46,6 +47,12 @@ impl Client {
     pub(crate) fn log_in(&self, registry: &str, user: &str, password: &str) {
         let auth = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
         self.write(".docker/config.json", &json!({ "auths": { registry: { "auth": auth } } }).to_string());
+    }
+
+    /// Makes a credential helper `test` (docs.docker.com, "Credential helper protocol") of a script for sh.
+    pub(crate) fn helper(&self, script: &str) {
+        self.write("bin/docker-credential-test", &format!("#!/bin/sh\n{script}\n"));
+        std::fs::set_permissions(self.path("bin/docker-credential-test"), PermissionsExt::from_mode(0o755)).unwrap();
     }
 
     /// Trusts the authority whose certificate is in `file`, for `host`.

@@ -7,6 +7,8 @@ mod access;
 mod client;
 mod here;
 mod hostile;
+mod kept;
+mod readme;
 #[path = "../registries/mod.rs"]
 mod registries;
 #[path = "../sandbox/mod.rs"]

@@ -57,7 +57,7 @@ enum Shown {
     /// It is run in a sandbox on which something good is registered, has to end with this code, and
     /// its output to contain that.
     Runs(i32, &'static str),
-    /// By the test of the screens, or of the Ansible tasks.
+    /// By the test of the screens, here or in tests/image_check, or of the Ansible tasks.
     Elsewhere,
     /// It is only looked at, and why.
     Parsed(&'static str),
@@ -78,6 +78,9 @@ const COMMANDS: &[(&str, Shown)] = &[
     ("packaging/build-deb.sh --arch arm64", Parsed("tests/run.sh runs it: it takes minutes and a cross compiler")),
     ("sudo tests/run.sh", Parsed("it is what runs this test")),
     ("qemu-persist status", Elsewhere),
+    ("qemu-persist image check --for pi5 nginx:1.27 mcr.microsoft.com/mssql/server:2022-latest", Elsewhere),
+    ("cat compose.yaml", Text),
+    ("qemu-persist compose check --for pi5", Elsewhere),
     ("apply --check", Runs(0, "Nothing to do.")),
     ("remove --check", Runs(1, "would note in /var/lib/qemu-persist/removed")),
     ("man qemu-persist-findings", Parsed("the package has it, and is not installed here")),

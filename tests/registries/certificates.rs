@@ -40,15 +40,30 @@ impl Certificates {
         let mut arguments = [&["req", "-x509", "-days", "2", "-subj", "/CN=Authority of a test"][..], &key].concat();
         arguments.extend(["-addext", "keyUsage=critical,keyCertSign", "-keyout", &authority_key, "-out", &authority]);
         run("openssl", &arguments, b"");
-        let (request, server_key, server) = (path("request"), path("server.private"), path("server.crt"));
-        let mut arguments = [&["req", "-subj", "/CN=Server of a test"][..], &key].concat();
-        arguments.extend(["-keyout", &server_key, "-out", &request]);
-        run("openssl", &arguments, b"");
-        let extensions = format!("basicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\nsubjectAltName={names}\n");
-        let mut arguments = vec!["x509", "-req", "-days", days, "-in", &request, "-CA", &authority];
-        arguments.extend(["-CAkey", &authority_key, "-CAcreateserial", "-extfile", "/dev/stdin", "-out", &server]);
-        run("openssl", &arguments, extensions.as_bytes());
+        made.give("server", "serverAuth", &format!("subjectAltName={names}\n"), days);
+        made.give("client", "clientAuth", "", "2");
         made
+    }
+
+    /// Has the authority sign a certificate for `name`, which is `usage` (x509v3_config(5), "extendedKeyUsage").
+    fn give(&self, name: &str, usage: &str, more: &str, days: &str) {
+        let path = |name: &str| self.folder.path().join(name).display().to_string();
+        let (request, key, certificate) =
+            (path("request"), path(&format!("{name}.private")), path(&format!("{name}.crt")));
+        let subject = format!("/CN=The {name} of a test");
+        let mut arguments = vec!["req", "-subj", &subject, "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+        arguments.extend(["-nodes", "-keyout", &key, "-out", &request]);
+        run("openssl", &arguments, b"");
+        let extensions = format!("basicConstraints=CA:FALSE\nextendedKeyUsage={usage}\n{more}");
+        let (authority, authority_key) = (path("ca.crt"), path("ca.private"));
+        let mut arguments = vec!["x509", "-req", "-days", days, "-in", &request, "-CA", &authority];
+        arguments.extend(["-CAkey", &authority_key, "-CAcreateserial", "-extfile", "/dev/stdin", "-out", &certificate]);
+        run("openssl", &arguments, extensions.as_bytes());
+    }
+
+    /// The certificate by which a client shows who it is, and its key.
+    pub fn client(&self) -> [PathBuf; 2] {
+        ["client.crt", "client.private"].map(|name| self.folder.path().join(name))
     }
 
     /// The authority's certificate: what a client has to trust.

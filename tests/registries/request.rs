@@ -85,8 +85,12 @@ impl Request {
 
     /// The values of a parameter of the query, decoded.
     pub fn parameters(&self, name: &str) -> Vec<String> {
-        let pairs = self.query().split('&').filter_map(|pair| pair.split_once('='));
-        pairs.filter(|(key, _)| *key == name).map(|(_, value)| decode(value)).collect()
+        values(self.query(), name)
+    }
+
+    /// The values of a field of the form that was sent, decoded.
+    pub fn form(&self, name: &str) -> Vec<String> {
+        values(&String::from_utf8_lossy(&self.body), name)
     }
 
     /// The value of a header, whatever the case of its name; of several the first.
@@ -107,6 +111,11 @@ impl Request {
     pub fn line(&self) -> String {
         format!("{} {}", self.method, self.target)
     }
+}
+
+fn values(form: &str, name: &str) -> Vec<String> {
+    let pairs = form.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.filter(|(key, _)| *key == name).map(|(_, value)| decode(value)).collect()
 }
 
 /// Decodes what a form encodes.

@@ -34,6 +34,7 @@ pub struct Registry {
 pub struct Setup {
     content: Content,
     certificates: Option<Certificates>,
+    wants_client: bool,
     access: Access,
 }
 
@@ -46,7 +47,7 @@ enum Access {
 impl Registry {
     /// One without TLS.
     pub fn plain() -> Setup {
-        Setup { content: Content::new(), certificates: None, access: Access::Open }
+        Setup { content: Content::new(), certificates: None, wants_client: false, access: Access::Open }
     }
 
     /// One with TLS by an authority of its own.
@@ -80,6 +81,11 @@ impl Registry {
         self.certificates.as_ref().expect("a registry with TLS").authority()
     }
 
+    /// The certificate that a client may show, and its key.
+    pub fn client(&self) -> [PathBuf; 2] {
+        self.certificates.as_ref().expect("a registry with TLS").client()
+    }
+
     /// The token server, for what it was asked.
     pub fn tokens(&self) -> &Hostile {
         &self.tokens.as_ref().expect("a registry with tokens").0
@@ -107,6 +113,11 @@ impl Setup {
         Self { access: Access::Token(tokens), ..self }
     }
 
+    /// Lets only those in who show a certificate of its own authority.
+    pub fn with_client(self) -> Self {
+        Self { wants_client: true, ..self }
+    }
+
     /// Starts it and waits until it listens.
     pub fn start(self) -> Registry {
         let folder = tempfile::tempdir().expect("a folder");
@@ -129,6 +140,9 @@ impl Setup {
         let mut http = json!({ "addr": "127.0.0.1:0", "secret": "of a test" });
         if let Some(certificates) = &self.certificates {
             http["tls"] = json!({ "certificate": certificates.server(), "key": certificates.server_key() });
+            if self.wants_client {
+                http["tls"]["clientcas"] = json!([certificates.authority()]);
+            }
         }
         let mut config = json!({
             "version": 0.1,

@@ -25,6 +25,7 @@ pub(super) const ISSUER: &str = "token server of a test";
 #[derive(Clone, Default)]
 pub struct Tokens {
     user: Option<(String, String)>,
+    identity: Option<String>,
     anonymous: bool,
     hidden: Vec<String>,
     expired: bool,
@@ -40,6 +41,11 @@ impl Tokens {
     /// Only this user gets one.
     pub fn of(user: &str, password: &str) -> Self {
         Self { user: Some((user.into(), password.into())), ..Self::default() }
+    }
+
+    /// Only who has this identity token gets one, as after `docker login` where the registry gives such.
+    pub fn of_identity(token: &str) -> Self {
+        Self { identity: Some(token.into()), ..Self::default() }
     }
 
     /// Others get one too, but it is good for nothing in the repository `hidden`, as for private images of Docker Hub.
@@ -79,7 +85,11 @@ impl Tokens {
     }
 
     fn answer(&self, request: &Request, reply: &mut Reply<'_>, key: &Path, chain: &str) -> io::Result<()> {
+        // OAuth 2.0 asks by a form (docs/spec/auth/oauth.md of distribution).
+        let (form, identity) = (request.form("refresh_token"), self.identity.iter().cloned().collect::<Vec<_>>());
+        let is_refreshed = !identity.is_empty() && form == identity && request.form("grant_type") == ["refresh_token"];
         let known = match (request.header("Authorization"), &self.user) {
+            (None, _) if is_refreshed => true,
             (None, _) if self.anonymous => false,
             (Some(_), Some(user)) if request.basic().as_ref() == Some(user) => true,
             _ => return reply.send(401, &[], br#"{"details":"incorrect username or password"}"#),
@@ -91,7 +101,7 @@ impl Tokens {
             let visible = known || !self.hidden.iter().any(|hidden| hidden == name);
             visible.then(|| json!({ "type": kind, "name": name, "actions": granted.collect::<Vec<_>>() }))
         };
-        let scopes = request.parameters("scope");
+        let scopes = if is_refreshed { request.form("scope") } else { request.parameters("scope") };
         // One parameter for every scope (Docker), or one with all of them (OAuth 2.0).
         let access: Vec<Value> = scopes.iter().flat_map(|scope| scope.split(' ')).filter_map(grant).collect();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs();
