@@ -206,6 +206,18 @@ fn what_a_killed_run_has_left_is_cleared_when_its_time_is_over() {
     assert_eq!(host.selftest(&["--runtime", "docker"]).code, 0);
     let names = host.sh("docker images --format '{{.Tag}}'; docker ps --all --format '{{.Names}}'");
     assert_eq!(names, "arm64-else\nqemu-persist-selftest-mine\n");
+
+    // One that was killed just before the package is removed is waited for by nobody.
+    slow_docker(&host);
+    let mut child = host.start_selftest("/run/slow", "--runtime docker --timeout 60");
+    assert!(wait_until(|| host.sh("docker ps --quiet").lines().count() == 1), "no container was started");
+    host.sh("kill -KILL $(cat /run/pid)");
+    child.wait().expect("an end");
+    host.sh("rm /run/slow/rest");
+    assert_ne!(host.sh("docker images --format '{{.Tag}}'"), "arm64-else\n");
+    host.sh(concat!(env!("CARGO_BIN_EXE_qemu-persist"), " maintainer-script hand-over"));
+    let names = host.sh("docker images --format '{{.Tag}}'; docker ps --all --format '{{.Names}}'");
+    assert_eq!(names, "arm64-else\nqemu-persist-selftest-mine\n");
 }
 
 #[test]

@@ -6,12 +6,17 @@
 //! that of an image, and `hand-over` leaves the table alone in a chroot or container.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use super::{Failure, apply, remove};
 use crate::assess::plan::Wish;
 use crate::files::Root;
-use crate::report::Screen;
 use crate::report::changes::{self, Report};
+use crate::report::{self, Screen};
+use crate::selftest;
+
+/// How long an engine may take to answer at all, while a package is removed.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// The verb; neither help nor completions show it.
 pub(super) const VERB: &str = "maintainer-script";
@@ -22,7 +27,7 @@ pub(super) const VERB: &str = "maintainer-script";
 /// - `files`: fragments are written where nothing else registers a wanted platform at boot, and those
 ///   that are no longer needed withdrawn.
 /// - `hand-over`: what was added is taken back, and what it replaced given back, so that the
-///   distribution's own rules are all that is left.
+///   distribution's own rules are all that is left, and what a self-test that was killed has left with engines removed.
 /// - `hand-over-files`: the same for the files alone.
 ///
 /// # Errors
@@ -35,7 +40,13 @@ pub(super) fn run(arguments: &[OsString], screen: &mut Screen) -> anyhow::Result
     let wish = Wish::default();
     let report = match what {
         Some("files") => apply::perform(&Root::files_only(), &wish, true)?,
-        Some("hand-over") => remove::perform(&Root::live(), &wish)?,
+        Some("hand-over") => {
+            let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            for finding in reactor.block_on(selftest::forget_runs(ANSWER)) {
+                report::finding(&finding, screen)?;
+            }
+            remove::perform(&Root::live(), &wish)?
+        }
         Some("hand-over-files") => remove::perform(&Root::files_only(), &wish)?,
         _ => return Err(Failure::Usage(format!("{VERB} is for the Debian package's own scripts")).into()),
     };

@@ -37,6 +37,18 @@ pub struct Engine {
     pub program: PathBuf,
 }
 
+/// Of which runs what was left is removed.
+#[derive(Clone, Copy, Debug)]
+pub enum Runs<'a> {
+    /// Those whose time is over, seen from the boot `boot_id`; another may run beside this one.
+    Over {
+        /// The id of this boot.
+        boot_id: &'a str,
+    },
+    /// All, since none will run any more.
+    All,
+}
+
 /// Why an engine cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Down {
@@ -231,11 +243,16 @@ impl Engine {
         container.and(image)
     }
 
-    /// Removes what runs that were killed have left, on this boot (`boot_id`) or an earlier one.
-    /// Only what bears the self-test's own name, and only of runs whose time is over.
-    pub async fn remove_leftovers(&self, boot_id: &str) -> Vec<Result<(), String>> {
+    /// Removes what runs that were killed have left, on this boot or an earlier one: only what bears the
+    /// self-test's own name, and only of runs that are `whose`.
+    pub async fn remove_leftovers(&self, whose: Runs<'_>) -> Vec<Result<(), String>> {
         let now = boot_seconds();
-        let over = |text: &str| Token::parse(text).is_some_and(|token| token.is_over(boot_id, now));
+        let over = |text: &str| {
+            Token::parse(text).is_some_and(|token| match whose {
+                Runs::Over { boot_id } => token.is_over(boot_id, now),
+                Runs::All => true,
+            })
+        };
         let mut results = Vec::new();
         let filter = format!("label={LABEL}=1");
         let reference = format!("reference={REPOSITORY}:*");

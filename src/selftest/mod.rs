@@ -36,19 +36,21 @@ use std::time::Duration;
 
 use self::control::Controls;
 use self::depth::Depth;
-use self::engine::Traces;
+use self::engine::{Engine, Runs, Traces};
 use self::expect::Expectation;
 use self::judge::Verdict;
 use self::programs::Folder;
 use self::report::{PlatformReport, Report};
 use self::run::run_one;
 use self::runtimes::{Chosen, choose};
+use self::token::REPOSITORY;
 use self::user_image::UserImage;
 use crate::assess::assess;
 use crate::assess::plan::Wish;
 use crate::causes::Host;
 use crate::config::Runtime;
 use crate::finding::{Finding, Severity};
+use crate::host::engines::Kind;
 use crate::platform::Platform;
 use crate::snapshot::Snapshot;
 
@@ -154,8 +156,26 @@ async fn clear_leftovers(chosen: &[Chosen], boot_id: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     for runtime in chosen {
         let Chosen::Engine(engine, Ok(_)) = runtime else { continue };
-        let failed = engine.remove_leftovers(boot_id).await.into_iter().filter_map(Result::err);
+        let whose = Runs::Over { boot_id };
+        let failed = engine.remove_leftovers(whose).await.into_iter().filter_map(Result::err);
         findings.extend(failed.map(|reason| report::leftover(engine.kind.program(), "an earlier run", &reason)));
+    }
+    findings
+}
+
+/// Removes from every engine that answers within `limit` what killed runs have left, for when no other run comes
+/// that would do it. Gives what could not be removed.
+pub async fn forget_runs(limit: Duration) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for engine in Kind::ALL.iter().filter_map(|&kind| Engine::find(kind)) {
+        if engine.version(limit).await.is_ok() {
+            let failed = engine.remove_leftovers(Runs::All).await.into_iter().filter_map(Result::err);
+            findings.extend(failed.map(|reason| {
+                let program = engine.kind.program();
+                let advice = format!("Remove it by hand: `{program} images {REPOSITORY}`.");
+                Finding { advice, ..report::leftover(program, "a self-test that was killed", &reason) }
+            }));
+        }
     }
     findings
 }
