@@ -72,8 +72,8 @@ end
     /// network, since for one of its own it would need /dev/net/tun.
     pub fn start_rootless_docker(&self) {
         self.sh_as_user(&format!(
-            "TMPDIR=/var/tmp DOCKERD_ROOTLESS_ROOTLESSKIT_NET=host DOCKERD_ROOTLESS_ROOTLESSKIT_PORT_DRIVER=none sh {ROOTLESS} \
-             >/home/{NAME}/dockerd.log 2>&1 &"
+            "TMPDIR=/var/tmp DOCKERD_ROOTLESS_ROOTLESSKIT_NET=host DOCKERD_ROOTLESS_ROOTLESSKIT_PORT_DRIVER=none \
+             sh {ROOTLESS} --ip-forward=false >/home/{NAME}/dockerd.log 2>&1 &"
         ));
         let asks = format!("docker --host unix:///run/user/{UID}/docker.sock version");
         let up = wait_until(|| self.as_user(&asks).code == 0);
