@@ -17,6 +17,7 @@ pub mod cli;
 pub mod compose;
 pub mod config;
 pub mod daemon;
+pub mod emulator;
 pub mod files;
 pub mod finding;
 pub mod host;

@@ -16,7 +16,7 @@ use proptest::sample::{select, subsequence};
 use qemu_persist::binfmt::entry::{Entry, Recognises};
 use qemu_persist::binfmt::fragment;
 use qemu_persist::binfmt::rule::{Flags, Pattern, Rule};
-use qemu_persist::config::{Config, CustomHandler, Loaded, Runtime};
+use qemu_persist::config::{Config, CustomHandler, Emulator, Loaded, Runtime};
 use qemu_persist::files::Root;
 use qemu_persist::platform::{PLATFORMS, Platform};
 use qemu_persist::report::config::toml;
@@ -93,6 +93,8 @@ const CONFIG_PIECES: &[&str] = &[
     "disable",
     "take_over",
     "credentials",
+    "emulator",
+    "'never'",
     "proof_max_age",
     "[interpreters]\n",
     "[selftest]\n",
@@ -170,10 +172,11 @@ fn config() -> impl Strategy<Value = Config> {
         by_name.into_values().collect()
     });
     let flags = (any::<bool>(), any::<bool>(), any::<bool>());
-    let rest = (flags, duration(), select(&Runtime::ALL[..]), duration(), 1..=1_000_000_u32);
+    let emulator = select(&Emulator::ALL[..]);
+    let rest = (flags, emulator, duration(), select(&Runtime::ALL[..]), duration(), 1..=1_000_000_u32);
     (lists, handlers, interpreters, rest).prop_map(|((platforms, toggled, cut), handlers, interpreters, rest)| {
         let (enable, disable) = toggled.split_at(cut.index(toggled.len() + 1));
-        let (flags, proof_max_age, selftest_runtime, selftest_timeout, back_off_after) = rest;
+        let (flags, emulator, proof_max_age, selftest_runtime, selftest_timeout, back_off_after) = rest;
         let (take_over, credentials, large_pages_are_critical) = flags;
         Config {
             platforms,
@@ -183,6 +186,7 @@ fn config() -> impl Strategy<Value = Config> {
             interpreters,
             take_over,
             credentials,
+            emulator,
             proof_max_age,
             selftest_runtime,
             selftest_timeout,

@@ -319,7 +319,7 @@ fn config() {
     show.check_text(&run(&["config", "show", "--json"], root));
     check.check_text(&run(&["config", "check", "--json"], root));
     let all = "platforms = ['linux/arm64']\nenable = ['riscv64']\ndisable = ['s390x']\ntake_over = true\n\
-               credentials = true\nproof_max_age = '2days'\n[interpreters]\narm64 = '/q'\n\
+               credentials = true\nemulator = 'never'\nproof_max_age = '2days'\n[interpreters]\narm64 = '/q'\n\
                [selftest]\nruntime = 'all'\ntimeout = '2m'\n\
                [[handler]]\nname = 'mine'\nmagic = 'x\\x00'\ninterpreter = '/mine'\n";
     write(image.path(), "etc/qemu-persist/config.toml", all);

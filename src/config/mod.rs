@@ -44,6 +44,38 @@ pub struct CustomHandler {
     pub rule: Rule,
 }
 
+/// When QEMU of the package qemu-persist-emulator is preferred to the distribution's (see [`crate::emulator`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Emulator {
+    /// Where the kernel's pages are larger than 4 KiB.
+    #[default]
+    Auto,
+    /// Wherever it is installed.
+    Always,
+    /// Never: as if it were not installed.
+    Never,
+}
+
+impl Emulator {
+    /// Every value.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Always, Self::Never];
+
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Never => "never",
+        }
+    }
+
+    /// The one called `name`.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|when| when.name() == name)
+    }
+}
+
 /// Which container runtime the self-test uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -106,6 +138,8 @@ pub struct Config {
     pub take_over: bool,
     /// Whether handlers get the `C` flag, by which setuid programs gain their owner's rights.
     pub credentials: bool,
+    /// When QEMU of the package qemu-persist-emulator is preferred.
+    pub emulator: Emulator,
     /// How long a proof by execution counts.
     pub proof_max_age: Duration,
     /// Which runtime the self-test uses.
@@ -128,6 +162,7 @@ impl Default for Config {
             interpreters: Vec::new(),
             take_over: false,
             credentials: false,
+            emulator: Emulator::Auto,
             proof_max_age: Duration::from_secs(8 * 24 * 60 * 60),
             selftest_runtime: Runtime::Auto,
             selftest_timeout: Duration::from_secs(60),

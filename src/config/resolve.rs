@@ -73,6 +73,7 @@ impl Merged {
             set(platforms, &mut config.platforms, "platforms"),
             set(written.take_over, &mut config.take_over, "take_over"),
             set(written.credentials, &mut config.credentials, "credentials"),
+            set(written.emulator, &mut config.emulator, "emulator"),
             set(written.proof_max_age, &mut config.proof_max_age, "proof_max_age"),
             set(written.selftest_runtime, &mut config.selftest_runtime, "selftest.runtime"),
             set(written.selftest_timeout, &mut config.selftest_timeout, "selftest.timeout"),

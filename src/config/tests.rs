@@ -63,6 +63,7 @@ fn every_key_is_read() {
         disable = ['arm64']
         take_over = true
         credentials = true
+        emulator = 'never'
         proof_max_age = '2h30m'
         interpreters = { amd64 = '/usr/bin/qemu-x86_64', 'linux/arm/v7' = '/opt/arm' }
         selftest.runtime = 'podman'
@@ -87,6 +88,7 @@ fn every_key_is_read() {
         interpreters: vec![(p(&["amd64"])[0], "/usr/bin/qemu-x86_64".into()), (p(&["arm"])[0], "/opt/arm".into())],
         take_over: true,
         credentials: true,
+        emulator: Emulator::Never,
         proof_max_age: Duration::from_secs(9000),
         selftest_runtime: Runtime::Podman,
         selftest_timeout: Duration::from_secs(90),
@@ -124,6 +126,8 @@ fn later_files_win() {
         (&["disable = ['arm']", "platforms = ['arm']"], "platforms = ['arm']\ndisable = ['arm']"),
         (&["take_over = true", "credentials = true"], "take_over = true\ncredentials = true"),
         (&["take_over = true", "take_over = false"], ""),
+        (&["emulator = 'always'", "emulator = 'auto'"], ""),
+        (&["emulator = 'never'", "emulator = 'always'"], "emulator = 'always'"),
         (&["selftest.timeout = '5s'", "selftest.runtime = 'all'"], "[selftest]\ntimeout = '5s'\nruntime = 'all'"),
         (
             &["[interpreters]\narm = '/a'\namd64 = '/b'", "[interpreters]\narm = '/c'"],
@@ -181,8 +185,8 @@ cannot be read: No such file or directory (os error 2)
 cannot be read: not a regular file
  --> {top}/run/qemu-persist/config.toml
 
-there is no key `x`: the keys there are platforms, enable, disable, take_over, credentials, proof_max_age, \
-         interpreters, selftest, service, handler
+there is no key `x`: the keys there are platforms, enable, disable, take_over, credentials, emulator, \
+         proof_max_age, interpreters, selftest, service, handler
  --> {top}/etc/qemu-persist/config.toml.d/10-a.toml:1:1
   |
 1 | x = 1
@@ -235,6 +239,17 @@ const MISTAKES: &[Row] = &[
         (2, 1, "image"),
     ),
     ("\n\ttake_over = 'yes'", "`take_over` has to be true or false, and this is a text", (2, 14, "'yes'")),
+    (
+        "emulator = 'alway'",
+        "\"alway\" does not say when `emulator` is preferred: did you mean \"always\"?",
+        (1, 12, "'alway'"),
+    ),
+    (
+        "emulator = 'on large pages'",
+        "\"on large pages\" does not say when `emulator` is preferred: known are auto, always, never",
+        (1, 12, "'on large pages'"),
+    ),
+    ("emulator = true", "`emulator` has to be a text in quotes, and this is true or false", (1, 12, "true")),
     ("credentials = 1.5", "`credentials` has to be true or false, and this is a number", (1, 15, "1.5")),
     (
         "platforms = 'amd64'",
@@ -441,7 +456,7 @@ fn long_lines_are_shown_around_the_place() {
   |                                          ^^^^^^";
     assert_eq!(complaint(&text), expected);
     let text = format!("x = '{}'", "y".repeat(500));
-    assert!(complaint(&text).lines().all(|line| line.chars().count() < 150));
+    assert!(complaint(&text).lines().all(|line| line.chars().count() < 160));
 }
 
 #[test]

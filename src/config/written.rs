@@ -9,8 +9,8 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::Runtime;
 use super::problem::{Place, Problem};
+use super::{Emulator, Runtime};
 use crate::binfmt::rule::{Flags, Pattern, Rule};
 use crate::platform::{PLATFORMS, Platform};
 
@@ -22,6 +22,7 @@ pub(super) struct Written {
     pub(super) disable: Vec<&'static Platform>,
     pub(super) take_over: Option<bool>,
     pub(super) credentials: Option<bool>,
+    pub(super) emulator: Option<Emulator>,
     pub(super) proof_max_age: Option<Duration>,
     pub(super) interpreters: Vec<(&'static Platform, PathBuf)>,
     pub(super) selftest_runtime: Option<Runtime>,
@@ -44,10 +45,10 @@ pub(super) enum Asked {
 impl Written {
     /// Whether nothing but `enable` and `disable` is set.
     pub(super) fn only_toggles(&self) -> bool {
-        let Self { platforms, take_over, credentials, proof_max_age, interpreters, .. } = self;
+        let Self { platforms, take_over, credentials, emulator, proof_max_age, interpreters, .. } = self;
         let Self { selftest_runtime, selftest_timeout, large_pages_are_critical, back_off_after, handlers, .. } = self;
         platforms.is_none()
-            && (take_over, credentials, proof_max_age) == (&None, &None, &None)
+            && (take_over, credentials, emulator, proof_max_age) == (&None, &None, &None, &None)
             && (selftest_runtime, selftest_timeout, large_pages_are_critical) == (&None, &None, &None)
             && back_off_after.is_none()
             && interpreters.is_empty()
@@ -56,12 +57,13 @@ impl Written {
 }
 
 /// The keys outside of tables, and the tables.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "platforms",
     "enable",
     "disable",
     "take_over",
     "credentials",
+    "emulator",
     "proof_max_age",
     "interpreters",
     "selftest",
@@ -141,6 +143,7 @@ impl<'t> Reader<'t> {
                 "disable" => written.disable = self.platforms("disable", value).unwrap_or_default(),
                 "take_over" => written.take_over = self.boolean("take_over", value),
                 "credentials" => written.credentials = self.boolean("credentials", value),
+                "emulator" => written.emulator = self.emulator(value),
                 "proof_max_age" => written.proof_max_age = self.duration("proof_max_age", value),
                 "interpreters" => written.interpreters = self.interpreters(value),
                 "selftest" => self.selftest(value, &mut written),
@@ -343,14 +346,20 @@ impl<'t> Reader<'t> {
         let text = self.string("selftest.runtime", value)?;
         let runtime = Runtime::named(text);
         if runtime.is_none() {
-            let known = Runtime::ALL.map(Runtime::name);
-            let help = match nearest(text, &known) {
-                Some(near) => format!("did you mean \"{near}\"?"),
-                None => format!("known are {}", known.join(", ")),
-            };
+            let help = which(text, &Runtime::ALL.map(Runtime::name));
             self.add(value.span(), format!("\"{text}\" is no runtime of the self-test: {help}"));
         }
         runtime
+    }
+
+    fn emulator(&mut self, value: &Value<'t>) -> Option<Emulator> {
+        let text = self.string("emulator", value)?;
+        let emulator = Emulator::named(text);
+        if emulator.is_none() {
+            let help = which(text, &Emulator::ALL.map(Emulator::name));
+            self.add(value.span(), format!("\"{text}\" does not say when `emulator` is preferred: {help}"));
+        }
+        emulator
     }
 }
 
@@ -362,6 +371,14 @@ fn kind(value: &DeValue<'_>) -> &'static str {
         DeValue::Datetime(_) => "a date or time",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
+    }
+}
+
+/// Which of `known` may have been meant by `name`.
+fn which(name: &str, known: &[&str]) -> String {
+    match nearest(name, known) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!("known are {}", known.join(", ")),
     }
 }
 

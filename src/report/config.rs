@@ -127,6 +127,7 @@ fn entries(config: &Config) -> Vec<Entry> {
         toggle("disable", &config.disable),
         plain("", "take_over", config.take_over.into()),
         plain("", "credentials", config.credentials.into()),
+        plain("", "emulator", config.emulator.name().into()),
         plain("", "proof_max_age", duration(config.proof_max_age)),
     ];
     entries.extend(config.interpreters.iter().map(|(p, interpreter)| plain("interpreters", p.oci, path(interpreter))));
@@ -206,6 +207,7 @@ enable = ["arm", "s390x"]       # TOP/usr/lib/qemu-persist/config.toml, TOP/etc/
 disable = []                    # default
 take_over = false               # default
 credentials = false             # default
+emulator = "auto"               # default
 proof_max_age = "8days"         # default
 
 [interpreters]

@@ -13,7 +13,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::{changes, compose, config, explain, fix, image, selftest, status};
 use crate::assess::checks::{HOST_CHECKS, SERVICE_CHECKS, TARGET_CHECKS};
 use crate::binfmt::rule::Flags;
-use crate::config::Runtime;
+use crate::config::{Emulator, Runtime};
 use crate::finding::OTHERS;
 use crate::host::survey::Survey;
 use crate::platform::{PLATFORMS, Platform};
@@ -81,16 +81,18 @@ pub(crate) fn configuration(generator: &mut SchemaGenerator) -> Schema {
     let duration = json_schema!({ "type": "string", "description": "A time span, such as `30days` or `2m`." });
     let yes = json_schema!({ "type": "boolean" });
     let runtimes = Runtime::ALL.map(Runtime::name);
+    let emulator = Emulator::ALL.map(Emulator::name);
     json_schema!({
         "type": "object",
-        "required": ["platforms", "enable", "disable", "take_over", "credentials", "proof_max_age", "interpreters",
-            "selftest", "service", "handler"],
+        "required": ["platforms", "enable", "disable", "take_over", "credentials", "emulator", "proof_max_age",
+            "interpreters", "selftest", "service", "handler"],
         "properties": {
             "platforms": { "anyOf": [{ "const": "auto" }, list] },
             "enable": list,
             "disable": list,
             "take_over": yes,
             "credentials": yes,
+            "emulator": { "type": "string", "enum": emulator },
             "proof_max_age": duration,
             "interpreters": { "type": "object", "propertyNames": short, "additionalProperties": path },
             "selftest": {
