@@ -2,10 +2,12 @@
 //! What programs of a platform rely on, part by part: that which the self-test looks at beside
 //! `uname`, and what it means where it is broken.
 
+use crate::assess::emulator;
 use crate::config::Config;
 use crate::finding::Severity::{self, Critical, Note, Warning};
 use crate::host::Facts;
 use crate::record::BrokenPart;
+use crate::snapshot::Snapshot;
 
 /// One part.
 #[derive(Debug)]
@@ -17,10 +19,10 @@ pub struct Part {
     /// What that means for programs, in one sentence without its end.
     pub meaning: &'static str,
     /// What to do.
-    cure: fn(&Facts) -> String,
+    cure: fn(&Snapshot) -> String,
 }
 
-const fn part(id: &'static str, severity: Severity, meaning: &'static str, cure: fn(&Facts) -> String) -> Part {
+const fn part(id: &'static str, severity: Severity, meaning: &'static str, cure: fn(&Snapshot) -> String) -> Part {
     Part { id, severity, meaning, cure }
 }
 
@@ -109,9 +111,9 @@ impl Part {
         if self.id == FRAGMENT && config.large_pages_are_critical { Critical } else { self.severity }
     }
 
-    /// What to do on the host that `facts` are of.
-    pub fn cure(&self, facts: &Facts) -> String {
-        (self.cure)(facts)
+    /// What to do on the host that `snapshot` is of.
+    pub fn cure(&self, snapshot: &Snapshot) -> String {
+        (self.cure)(snapshot)
     }
 }
 
@@ -126,22 +128,28 @@ pub fn describe(part: &Part, broken: &BrokenPart) -> String {
     format!("{}{shown}", part.meaning)
 }
 
-/// How to get a kernel with pages of 4 KiB.
-pub fn small_pages(facts: &Facts) -> String {
-    match facts.page_size {
-        4096 => "Look at QEMU's version: `qemu-persist host`.".to_owned(),
-        _ => "Boot a kernel with pages of 4 KiB: on a Raspberry Pi the line `kernel=kernel8.img` in \
-              /boot/firmware/config.txt selects it (`sudo qemu-persist fix page-size` writes it), on Debian it is the \
-              package linux-image-arm64."
-            .to_owned(),
+/// What to do about pages that are too large for foreign programs: a QEMU that copes with them, or another kernel.
+pub fn small_pages(snapshot: &Snapshot) -> String {
+    match (kernel_with_small_pages(&snapshot.facts), emulator::way(snapshot)) {
+        (None, _) => "Look at QEMU's version: `qemu-persist host`.".to_owned(),
+        (Some(kernel), None) => kernel,
+        (Some(kernel), Some(way)) => format!("{way}; or {}{}", kernel[..1].to_lowercase(), &kernel[1..]),
     }
 }
 
-fn look_at_qemu(_: &Facts) -> String {
+/// How to get a kernel with pages of 4 KiB, where the host that `facts` are of has no such.
+pub fn kernel_with_small_pages(facts: &Facts) -> Option<String> {
+    let how = "Boot a kernel with pages of 4 KiB: on a Raspberry Pi the line `kernel=kernel8.img` in \
+               /boot/firmware/config.txt selects it (`sudo qemu-persist fix page-size` writes it), on Debian it is the \
+               package linux-image-arm64.";
+    (facts.page_size != 4096).then(|| how.to_owned())
+}
+
+fn look_at_qemu(_: &Snapshot) -> String {
     "Look for a newer QEMU, or take images of this host's own platform.".to_owned()
 }
 
-fn look_at_handler(_: &Facts) -> String {
+fn look_at_handler(_: &Snapshot) -> String {
     "Look at its handler: `qemu-persist status`.".to_owned()
 }
 

@@ -180,6 +180,30 @@ pub struct Proof {
     pub interpreter: Option<FileIdentity>,
     /// What each runtime answered.
     pub results: Vec<RuntimeResult>,
+    /// That a self-test with QEMU of qemu-persist-emulator failed, this one or one before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Rejection>,
+}
+
+/// That a self-test with QEMU of the package qemu-persist-emulator failed, so that the distribution's is used again. It
+/// stands beside the proofs that follow, which are of the distribution's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// The kernel that it ran on (`uname -r`).
+    pub kernel_release: String,
+    /// The file that failed.
+    pub interpreter: FileIdentity,
+    /// In what that showed, in a few words.
+    pub reason: String,
+}
+
+impl Rejection {
+    /// Whether it is about `file` on a kernel of `release`. Numbers of devices may be others after a reboot, so they do
+    /// not count; a package that is upgraded or reinstalled brings another file.
+    pub fn is_of(&self, release: &str, file: &FileIdentity) -> bool {
+        let known = FileIdentity { dev: file.dev, ..self.interpreter.clone() };
+        self.kernel_release == release && known.is_same(file)
+    }
 }
 
 /// The proofs file: the last proof of each platform, by its name (`linux/amd64`).

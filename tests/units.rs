@@ -10,7 +10,8 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use qemu_persist::platform::PLATFORMS;
+use qemu_persist::emulator::path_for;
+use qemu_persist::platform::{PLATFORMS, Platform};
 use qemu_persist::{messages, service};
 
 const SELFTEST: &str = "qemu-persist-selftest.service";
@@ -183,7 +184,9 @@ fn the_package_hears_of_every_interpreter() {
     let interests: Vec<_> = triggers.lines().filter_map(|line| line.strip_prefix("interest-noawait ")).collect();
     let files = PLATFORMS.iter().flat_map(|p| ["", "-static"].map(|end| format!("/usr/bin/qemu-{}{end}", p.qemu)));
     let folders = ["/usr/lib/binfmt.d", "/usr/libexec/qemu-binfmt"].map(str::to_owned);
-    assert_eq!(interests, folders.into_iter().chain(files).collect::<Vec<_>>());
+    // Those that qemu-persist-emulator has; the folder is this package's own as well.
+    let emulator = ["amd64", "386", "arm64"].map(|name| path_for(Platform::named(name).unwrap()).display().to_string());
+    assert_eq!(interests, folders.into_iter().chain(emulator).chain(files).collect::<Vec<_>>());
 }
 
 #[test]

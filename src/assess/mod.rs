@@ -3,6 +3,7 @@
 
 pub mod advice;
 pub mod checks;
+pub mod emulator;
 pub mod look;
 pub mod plan;
 #[cfg(test)]

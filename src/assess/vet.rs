@@ -47,6 +47,12 @@ impl Defect {
         matches!(self, Self::Credentials | Self::NotConfigured(_))
     }
 
+    /// Whether no handler with it is registered: it is none that counts as good, or whether its interpreter is safe is
+    /// in doubt.
+    pub fn keeps_from_registering(&self) -> bool {
+        self.is_blocking() || matches!(self, Self::InterpreterTrustUnknown(_))
+    }
+
     /// Whether a handler with it is none that counts as good. The others are only reported.
     pub fn is_blocking(&self) -> bool {
         !matches!(self, Self::Credentials | Self::NotConfigured(_) | Self::InterpreterTrustUnknown(_))

@@ -125,8 +125,8 @@ pub static CAUSES: &[Cause] = &[
         id: "large-pages-native",
         title: "A program of this host's own architecture was built for smaller pages than its kernel's",
         signs: &[Line(&["unsupported system page size"]), Line(&["elf load command", "not page-aligned"])],
-        weigh: weigh::large_pages,
-        cure: small_pages,
+        weigh: weigh::large_pages_native,
+        cure: kernel_with_small_pages,
     },
     Cause {
         id: "slow-emulation",
@@ -334,5 +334,10 @@ fn run_foreign(host: &Host<'_>) -> String {
 }
 
 fn small_pages(host: &Host<'_>) -> String {
-    parts::small_pages(&host.snapshot.facts)
+    parts::small_pages(host.snapshot)
+}
+
+fn kernel_with_small_pages(host: &Host<'_>) -> String {
+    let small = || "Look whether the program can be had for this host's pages, which have 4 KiB.".to_owned();
+    parts::kernel_with_small_pages(&host.snapshot.facts).unwrap_or_else(small)
 }

@@ -2,8 +2,10 @@
 //! What on a host speaks for a cause, or against it.
 
 use super::{Chance, Host, Weight};
+use crate::assess::emulator::copes;
 use crate::assess::look::{Look, Proven};
 use crate::assess::vet::Defect;
+use crate::emulator::PACKAGE;
 use crate::finding::{Finding, Severity};
 use crate::platform::Platform;
 
@@ -57,19 +59,13 @@ pub(super) fn masked(host: &Host<'_>) -> Weight {
     }
     let release = &host.snapshot.facts.kernel_release;
     match failing(host) {
-        _ if has_one_table(release) => Weight::new(
+        _ if host.snapshot.facts.has_kernel_before((6, 7)) => Weight::new(
             Chance::Unlikely,
             format!("the kernel {release} has one table of handlers for all; namespaces have their own from 6.7 on"),
         ),
         Some(finding) => Weight::new(Chance::Unlikely, format!("the host's own do not work: {}", told(finding))),
         None => Weight::open(),
     }
-}
-
-/// Whether `release` is that of a kernel before 6.7, with which a user namespace cannot have a table of its own.
-fn has_one_table(release: &str) -> bool {
-    let mut numbers = release.split(['.', '-']).map(|number| number.parse::<u32>().ok());
-    matches!((numbers.next().flatten(), numbers.next().flatten()), (Some(major), Some(minor)) if (major, minor) < (6, 7))
 }
 
 /// A handler's interpreter is not to be found inside containers.
@@ -89,8 +85,19 @@ pub(super) fn not_held(host: &Host<'_>) -> Weight {
     }
 }
 
-/// Pages of more than 4 KiB.
+/// Pages of more than 4 KiB, with a QEMU that does not cope with them.
 pub(super) fn large_pages(host: &Host<'_>) -> Weight {
+    let endangered = |look: &&Look<'_>| look.target.platform.is_some_and(|p| ["amd64", "386"].contains(&p.oci));
+    let mut endangered = host.looks.iter().filter(endangered).peekable();
+    if host.snapshot.facts.page_size > 4096 && endangered.peek().is_some() && endangered.all(copes) {
+        let because = format!("{PACKAGE}'s QEMU runs such programs here, as the self-test has shown");
+        return Weight::new(Chance::Unlikely, because);
+    }
+    large_pages_native(host)
+}
+
+/// Pages of more than 4 KiB.
+pub(super) fn large_pages_native(host: &Host<'_>) -> Weight {
     match host.snapshot.facts.page_size {
         4096 => Weight::new(Chance::Unlikely, "this kernel's pages have 4 KiB"),
         size => Weight::new(Chance::Likely, format!("this kernel's pages have {} KiB", size / 1024)),

@@ -11,12 +11,13 @@ use serde::Serialize;
 use super::command;
 use super::dpkg::Packages;
 use super::userland::read_head;
+use crate::emulator;
 use crate::files::Root;
 use crate::platform::Platform;
 use crate::qemu;
 
 /// Where QEMU's user emulators are.
-const DIRECTORIES: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/usr/libexec/qemu-binfmt"];
+const DIRECTORIES: [&str; 4] = ["/usr/bin", "/usr/local/bin", "/usr/libexec/qemu-binfmt", emulator::DIRECTORY];
 
 /// What QEMU has user emulators for (`configs/targets/*-linux-user.mak`, up to QEMU 10).
 const TARGETS: [&str; 35] = [
@@ -238,14 +239,21 @@ mod tests {
         write("/usr/bin/qemu-x86_64-static", &arm64.sample_headers()[1]);
         write("/usr/bin/qemu-img", b"");
         write("/usr/local/bin/qemu-i386", b"#!/bin/sh\n");
+        write("/usr/libexec/qemu-persist/qemu-x86_64", &arm64.sample_headers()[1]);
+        write("/usr/libexec/qemu-persist/qemu-persistd", &arm64.sample_headers()[1]);
+        write("/var/lib/dpkg/info/qemu-persist-emulator.list", b"/usr/libexec/qemu-persist/qemu-x86_64\n");
         write("/usr/local/bin/box64", &arm64.sample_headers()[1]);
         write("/var/lib/dpkg/info/qemu-user-static.list", b"/usr/bin/qemu-x86_64-static\n");
-        write("/var/lib/dpkg/status", b"Package: qemu-user-static\nStatus: install ok installed\nVersion: 1:7.2\n");
+        write(
+            "/var/lib/dpkg/status",
+            b"Package: qemu-user-static\nStatus: install ok installed\nVersion: 1:7.2\n\n\
+              Package: qemu-persist-emulator\nStatus: install ok installed\nVersion: 1:10.0.13+persist1\n",
+        );
         root.create_dir_all(Path::new("/usr/libexec/qemu-binfmt")).unwrap();
         symlink("../../bin/qemu-x86_64-static", dir.path().join("usr/libexec/qemu-binfmt/x86_64-binfmt-P")).unwrap();
         let packages = Packages::of(&root);
         let found = find_qemu(&root, &packages);
-        assert_eq!(found.len(), 2);
+        assert_eq!(found.len(), 3);
         assert_eq!(found[0].path, Path::new("/usr/bin/qemu-x86_64-static"));
         assert_eq!(found[0].aliases, [Path::new("/usr/libexec/qemu-binfmt/x86_64-binfmt-P")]);
         assert_eq!(found[0].runs.map(|p| p.oci), Some("amd64"));
@@ -254,7 +262,12 @@ mod tests {
             (found[0].package.as_deref(), found[0].version.as_deref()),
             (Some("qemu-user-static"), Some("1:7.2"))
         );
-        assert_eq!((found[1].built_for, found[1].package.as_deref()), (None, None));
+        assert_eq!(found[1].path, Path::new("/usr/libexec/qemu-persist/qemu-x86_64"));
+        assert_eq!(
+            (found[1].package.as_deref(), found[1].version.as_deref()),
+            (Some("qemu-persist-emulator"), Some("1:10.0.13+persist1"))
+        );
+        assert_eq!((found[2].built_for, found[2].package.as_deref()), (None, None));
         let translators = find_translators(&root, &packages);
         assert_eq!(translators.len(), 1);
         assert_eq!((translators[0].name.as_str(), translators[0].runs.map(|p| p.oci)), ("box64", Some("amd64")));

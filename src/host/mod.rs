@@ -135,6 +135,13 @@ impl Facts {
         if root.is_live() { Self::of_host(root) } else { Self::of_image(root) }
     }
 
+    /// Whether the kernel is known to be older than that `version`, major and minor.
+    pub fn has_kernel_before(&self, version: (u32, u32)) -> bool {
+        let mut numbers = self.kernel_release.split(['.', '-']).map(|number| number.parse::<u32>().ok());
+        let known = numbers.next().flatten().zip(numbers.next().flatten());
+        known.is_some_and(|known| known < version)
+    }
+
     /// Whether these are facts of the running host.
     pub fn is_live(&self) -> bool {
         self.kernel_support != KernelSupport::NotAsked

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::assess::emulator::copes;
 use crate::assess::look::{Look, Proven};
 use crate::assess::{assess, plan::Wish};
 use crate::config::Config;
@@ -208,7 +209,7 @@ fn fare(look: &Look<'_>, findings: &[Finding], is_wanted: bool, page_size: u64) 
         return Emulation::None { reason, advice };
     }
     let broken: Vec<&str> = look.broken.iter().map(|part| part.part.as_str()).collect();
-    if is_endangered_by_pages(platform, page_size) {
+    if is_endangered_by_pages(platform, page_size) && !copes(look) {
         return Emulation::Endangered { reason: large_pages(page_size) };
     }
     if !broken.is_empty() {

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::host::{Emulation, Host};
+use crate::emulator::PACKAGE;
 use crate::oci::platform::ImagePlatform;
 use crate::report::span;
 
@@ -148,7 +149,11 @@ fn become_of(platform: &ImagePlatform, host: &Host, needs_platform: bool) -> Out
             outcome(Verdict::Emulated, told, because, advice.trim().to_owned())
         }
         Emulation::Endangered { reason } => {
-            let change = "On a Raspberry Pi 5, `sudo qemu-persist fix page-size` changes that.";
+            let fix = "n a Raspberry Pi 5, `sudo qemu-persist fix page-size` changes that.";
+            let change = match platform.architecture() {
+                "amd64" | "386" => format!("The package {PACKAGE} has a QEMU for such pages; o{fix}"),
+                _ => format!("O{fix}"),
+            };
             let advice = if host.page_size > 4096 { format!("{option} {change}") } else { option };
             let because = format!("some of its programs may fail: {reason}");
             Outcome {

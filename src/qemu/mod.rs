@@ -16,6 +16,7 @@ use program::read_program;
 pub use program::{Program, build_id};
 use serde::Serialize;
 
+use crate::emulator;
 use crate::files::Root;
 use crate::platform::Platform;
 use crate::record::FileIdentity;
@@ -123,8 +124,9 @@ pub fn needs_preserve_argv0(path: &Path) -> bool {
     path.to_string_lossy().ends_with("-binfmt-P")
 }
 
-/// Where an interpreter for `platform` may be, the most preferred first.
-pub fn candidates(platform: &Platform) -> [PathBuf; 5] {
+/// Where an interpreter for `platform` may be, the most preferred first. That of qemu-persist-emulator is the last:
+/// where it is preferred to those of distributions is judged elsewhere.
+pub fn candidates(platform: &Platform) -> [PathBuf; 6] {
     let qemu = platform.qemu;
     [
         format!("/usr/libexec/qemu-binfmt/{qemu}-binfmt-P").into(),
@@ -132,6 +134,7 @@ pub fn candidates(platform: &Platform) -> [PathBuf; 5] {
         format!("/usr/bin/qemu-{qemu}").into(),
         format!("/usr/local/bin/qemu-{qemu}-static").into(),
         format!("/usr/local/bin/qemu-{qemu}").into(),
+        emulator::path_for(platform),
     ]
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{Screen, Tone, escape};
+use crate::emulator::PACKAGE;
 use crate::host::Facts;
 use crate::parts;
 use crate::pi::config_txt::Edit;
@@ -62,8 +63,15 @@ impl Report {
             State::Large => (format!("the kernel's pages have {size} KiB"), "Make the change: `sudo qemu-persist fix page-size --yes`.".to_owned()),
             State::NoPi => (
                 format!("the kernel's pages have {size} KiB, and this is no Raspberry Pi: the kernel is changed by other means here"),
-                parts::small_pages(facts),
+                parts::kernel_with_small_pages(facts).unwrap_or_default(),
             ),
+        };
+        let stays =
+            matches!(state, State::Large | State::NoPi) && facts.native.first().is_some_and(|p| p.oci == "arm64");
+        let advice = if stays {
+            format!("{advice} Or keep its pages: the package {PACKAGE} has a QEMU for them.")
+        } else {
+            advice
         };
         let exit_code = match state {
             State::Small | State::TookEffect | State::NeedsReboot => 0,

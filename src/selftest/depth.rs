@@ -179,7 +179,7 @@ impl PartResult {
         }
         if self.found == Found::Broken {
             let part = self.about();
-            (self.severity, self.advice) = (part.severity(&snapshot.config), part.cure(&snapshot.facts));
+            (self.severity, self.advice) = (part.severity(&snapshot.config), part.cure(snapshot));
         }
     }
 

@@ -9,9 +9,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::depth::PartResult;
 use super::expect::Handler;
 use super::judge::Verdict;
+use super::masked;
 use super::report::{PlatformReport, RunResult};
 use super::saying::one_line;
-use crate::record::{Proof, Proofs, RuntimeResult, boot_seconds};
+use crate::emulator;
+use crate::parts::FRAGMENT;
+use crate::record::{FileIdentity, Proof, Proofs, Rejection, RuntimeResult, boot_seconds};
 
 /// What a proof is bound to besides the handler.
 #[derive(Clone, Debug)]
@@ -67,6 +70,7 @@ fn proof(report: &PlatformReport, boot: &Boot, older: Option<&Proof>, whole: boo
         entry_inode,
         interpreter: seen.and_then(|result| result.interpreter.as_ref()).map(|exe| exe.identity.clone()),
         results: Vec::new(),
+        rejected: rejected(report, boot, older),
     };
     let older = older.filter(|older| same_binding(older, &proof));
     // What this run did not look at is as it was.
@@ -85,6 +89,42 @@ fn proof(report: &PlatformReport, boot: &Boot, older: Option<&Proof>, whole: boo
     Some(Proof { results, ..proof })
 }
 
+/// Whether QEMU of qemu-persist-emulator is rejected after `report`. What was run through another says nothing of it,
+/// and what is known of it stays.
+fn rejected(report: &PlatformReport, boot: &Boot, older: Option<&Proof>) -> Option<Rejection> {
+    let known = || older.and_then(|older| older.rejected.clone());
+    let Handler::Wins { interpreter, file: Ok(file), .. } = &report.expectation.handler else { return known() };
+    if !emulator::has(interpreter) {
+        return known();
+    }
+    let ran: Vec<_> = report.results.iter().filter(|result| is_of(result, file) && counts(result).is_some()).collect();
+    let reject = |reason: String| {
+        let kernel_release = boot.kernel_release.clone();
+        Some(Rejection { kernel_release, interpreter: file.clone(), reason })
+    };
+    let fragment =
+        |result: &&RunResult| result.parts.iter().filter_map(PartResult::broken).find(|b| b.part == FRAGMENT);
+    if let Some(broken) = ran.iter().find_map(fragment) {
+        return reject(format!("{FRAGMENT}: {}", one_line(broken.detail.as_bytes())));
+    }
+    if ran.iter().any(|result| result.verdict.works()) {
+        return None;
+    }
+    // Where the kernel did not even take the handler, or something else answered, no interpreter would fare better.
+    let is_its_own =
+        |result: &&&RunResult| !result.is_not_taken && result.cause != Some(masked::ID) && result.machine.is_none();
+    let failed = ran.iter().find(is_its_own);
+    match failed {
+        Some(result) => reject(format!("{}: {}", result.runtime, one_line(result.reason.as_bytes()))),
+        None => known(),
+    }
+}
+
+/// Whether what ran was `file`, as far as it was seen.
+fn is_of(result: &RunResult, file: &FileIdentity) -> bool {
+    result.interpreter.as_ref().is_none_or(|exe| !exe.inside && exe.identity.is_same(file))
+}
+
 /// Whether both are of one boot, kernel, registration and interpreter.
 fn same_binding(one: &Proof, other: &Proof) -> bool {
     one.boot_id == other.boot_id
@@ -101,8 +141,9 @@ fn same_binding(one: &Proof, other: &Proof) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::Severity;
     use crate::platform::Platform;
-    use crate::record::FileIdentity;
+    use crate::selftest::depth::Found;
     use crate::selftest::expect::Expectation;
     use crate::selftest::sight::Exe;
 
@@ -172,5 +213,73 @@ mod tests {
         assert_eq!(by_one, kept(&[("builtin", true), ("docker", false)]));
         let by_all = after(&[(&[("docker", Fail)], true), (&[("podman", Pass)], true)]);
         assert_eq!(by_all, kept(&[("podman", true)]));
+    }
+
+    type Change = fn(&mut PlatformReport);
+
+    /// What a self-test with the interpreter `path` gives: the verdict and what of it was broken.
+    fn with_interpreter(path: &str, verdict: Verdict, broken: Option<&'static str>) -> PlatformReport {
+        let mut report = report(&[("docker", verdict)]);
+        if let Handler::Wins { interpreter, .. } = &mut report.expectation.handler {
+            *interpreter = path.into();
+        }
+        for result in &mut report.results {
+            result.reason = "exit code 1".into();
+            result.parts = Vec::from_iter(broken.map(|part| PartResult {
+                part,
+                found: Found::Broken,
+                detail: "EFAULT".into(),
+                advice: String::new(),
+                severity: Severity::Warning,
+            }));
+        }
+        report
+    }
+
+    #[test]
+    fn a_packages_qemu_is_rejected_by_what_ran_through_it_alone() {
+        use Verdict::{Fail, Limited, Pass, Unknown};
+        const PACKAGES: &str = "/usr/libexec/qemu-persist/qemu-x86_64";
+        let broken = Some(FRAGMENT);
+        let failed = "docker: exit code 1";
+        let fragment = "pages.fragment: EFAULT";
+        let not_taken = |report: &mut PlatformReport| report.results[0].is_not_taken = true;
+        let masked = |report: &mut PlatformReport| report.results[0].cause = Some(masked::ID);
+        let answered = |report: &mut PlatformReport| report.results[0].machine = Some("aarch64".into());
+        let through_another = |report: &mut PlatformReport| {
+            let exe = Exe { path: "/q".into(), deleted: false, identity: identity(9), inside: false };
+            report.results[0].interpreter = Some(exe);
+        };
+        let as_it_is = |_: &mut PlatformReport| {};
+        // One after the other: what ran, and what is known after it.
+        let rows: [(&str, PlatformReport, Change, Option<&str>); 13] = [
+            ("another", with_interpreter("/usr/bin/qemu-x86_64", Limited, broken), as_it_is, None),
+            ("it works", with_interpreter(PACKAGES, Pass, None), as_it_is, None),
+            ("nothing known", with_interpreter(PACKAGES, Unknown, None), as_it_is, None),
+            ("not taken", with_interpreter(PACKAGES, Fail, None), not_taken, None),
+            ("masked", with_interpreter(PACKAGES, Fail, None), masked, None),
+            ("something else answered", with_interpreter(PACKAGES, Fail, None), answered, None),
+            ("through another", with_interpreter(PACKAGES, Fail, None), through_another, None),
+            ("something else is broken", with_interpreter(PACKAGES, Limited, Some("threads.run")), as_it_is, None),
+            ("it does not help", with_interpreter(PACKAGES, Limited, broken), as_it_is, Some(fragment)),
+            ("the distribution's", with_interpreter("/usr/bin/qemu-x86_64", Pass, None), as_it_is, Some(fragment)),
+            ("it does not run", with_interpreter(PACKAGES, Fail, None), as_it_is, Some(failed)),
+            ("nothing known of it", with_interpreter(PACKAGES, Fail, None), not_taken, Some(failed)),
+            ("and works", with_interpreter(PACKAGES, Pass, None), as_it_is, None),
+        ];
+        let boot = Boot { id: "b".into(), kernel_release: "6.12".into() };
+        let mut proofs = Proofs::new();
+        for (case, mut report, change, expected) in rows {
+            change(&mut report);
+            enter(&mut proofs, &[report], &boot, true);
+            let rejected = proofs.get("linux/arm64").and_then(|proof| proof.rejected.as_ref());
+            assert_eq!(rejected.map(|rejected| rejected.reason.as_str()), expected, "{case}");
+            assert!(rejected.is_none_or(|rejected| rejected.is_of("6.12", &identity(1))), "{case}");
+        }
+        // One of several runtimes is enough for a pass, and what is broken counts wherever it was seen.
+        let mut both = with_interpreter(PACKAGES, Pass, None);
+        both.results.extend(with_interpreter(PACKAGES, Fail, None).results);
+        enter(&mut proofs, &[both], &boot, true);
+        assert_eq!(proofs["linux/arm64"].rejected, None);
     }
 }

@@ -218,7 +218,16 @@ const ROWS: &[(&str, Situation)] = &[
         Kernel(|host, commands| {
             good(host);
             assert!(!run(host, &commands[0], 0).out.contains("[pages-fragment]"));
-            assert!(run(host, &commands[1], 0).out.contains("4 KiB"));
+            // With pages of 4 KiB it is not preferred.
+            host.sh(&format!("mkdir -p /usr/libexec/qemu-persist; cp {QEMU} /usr/libexec/qemu-persist/qemu-aarch64"));
+            assert!(run(host, &commands[1], 0).out.contains("Nothing to do."));
+            host.write("/etc/qemu-persist/config.toml.d/50.toml", "emulator = \"always\"\n");
+            assert!(
+                run(host, &commands[1], 0)
+                    .out
+                    .contains("replace qemu-aarch64 with /usr/libexec/qemu-persist/qemu-aarch64")
+            );
+            assert!(run(host, &commands[2], 0).out.contains("4 KiB"));
         }),
     ),
     (

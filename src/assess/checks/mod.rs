@@ -5,6 +5,7 @@
 
 mod boot;
 mod defects;
+mod emulator;
 mod host;
 mod service;
 mod target;

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::boot::{fragment_administrator, fragment_broken, fragment_empty, fragment_masked, not_persistent};
 use super::defects::{defect, has_translator};
 use super::service::selftest_is_due;
-use super::{Context, Found};
+use super::{Context, Found, emulator};
 use crate::assess::advice;
 use crate::assess::look::{Look, Proven};
 use crate::assess::plan::{Unmet, stand_in};
@@ -83,6 +83,21 @@ pub const CHECKS: &[TargetCheck] = &[
         id: "part-broken",
         title: "containers run, but something that some programs rely on is broken",
         run: part_broken,
+    },
+    TargetCheck {
+        id: "emulator-unused",
+        title: "QEMU of qemu-persist-emulator is preferred, and another handler runs programs",
+        run: emulator::unused,
+    },
+    TargetCheck {
+        id: "emulator-rejected",
+        title: "a self-test with QEMU of qemu-persist-emulator failed, and the distribution's is used again",
+        run: emulator::rejected,
+    },
+    TargetCheck {
+        id: "emulator-used",
+        title: "QEMU of qemu-persist-emulator runs programs, and why",
+        run: emulator::used,
     },
     TargetCheck { id: "proof-failed", title: "a container has shown that it does not work", run: proof_failed },
 ];
@@ -229,5 +244,5 @@ fn broken(context: &Context<'_>, look: &Look<'_>, are_meant: impl Fn(&Part) -> b
     let mut parts = parts.into_iter().filter(|(part, _)| are_meant(part)).peekable();
     let (first, _) = *parts.peek()?;
     let told: Vec<_> = parts.map(|(part, broken)| parts::describe(part, broken)).collect();
-    Some(Found::new(first.severity(&context.snapshot.config), told.join("; "), first.cure(&context.snapshot.facts)))
+    Some(Found::new(first.severity(&context.snapshot.config), told.join("; "), first.cure(context.snapshot)))
 }

@@ -1,30 +1,36 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which rule a target should have.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Unmet;
+use crate::assess::emulator::{Choice, choose};
 use crate::assess::look::Look;
 use crate::assess::vet::{Defect, vet};
 use crate::assess::{advice, checks};
 use crate::binfmt::rule::{Flags, Rule};
+use crate::config::Emulator;
+use crate::emulator;
 use crate::qemu;
 use crate::snapshot::Snapshot;
 use crate::target::Target;
 
 /// The rule that a target should have, and whether a fragment of others restores it at boot.
-pub(super) fn desired(snapshot: &Snapshot, look: &Look<'_>) -> Result<Rule, Unmet> {
+pub(in crate::assess) fn desired(snapshot: &Snapshot, look: &Look<'_>) -> Result<Rule, Unmet> {
     let target = look.target;
     let fits = |rule: &Rule| {
         let credentials = rule.flags.credentials && !snapshot.config.credentials && target.rule.is_none();
-        !credentials && vet(snapshot, target, rule).iter().all(|defect| !defect.is_blocking() && !is_doubt(defect))
+        !credentials && !vet(snapshot, target, rule).iter().any(Defect::keeps_from_registering)
     };
     if let Some(rule) = &target.rule {
         return if fits(rule) { Ok(rule.clone()) } else { Err(refuse(snapshot, target, rule, true)) };
     }
     if let Some(path) = snapshot.config.interpreter_of(target.platform) {
-        let rule = make_rule(snapshot, target, path);
+        let rule = made_rule(snapshot, target, path);
         return if fits(&rule) { Ok(rule) } else { Err(refuse(snapshot, target, &rule, true)) };
+    }
+    if let Choice::Preferred { rule, .. } = choose(snapshot, look) {
+        return Ok(rule);
     }
     let others = snapshot.fragments.iter().filter(|fragment| !fragment.content.ours);
     let overridden = snapshot.fragments.iter().flat_map(|f| &f.overridden).map(|o| &o.content);
@@ -34,7 +40,9 @@ pub(super) fn desired(snapshot: &Snapshot, look: &Look<'_>) -> Result<Rule, Unme
         return Ok(rule.clone());
     }
     let Some(platform) = target.platform else { return Err(no_qemu(snapshot, target)) };
-    let rules = qemu::candidates(platform).map(|path| make_rule(snapshot, target, &path));
+    let ignored = |path: &PathBuf| snapshot.config.emulator == Emulator::Never && emulator::has(path);
+    let paths = qemu::candidates(platform).into_iter().filter(|path| !ignored(path));
+    let rules: Vec<_> = paths.map(|path| made_rule(snapshot, target, &path)).collect();
     if let Some(rule) = rules.iter().find(|rule| fits(rule)) {
         return Ok(rule.clone());
     }
@@ -45,14 +53,15 @@ pub(super) fn desired(snapshot: &Snapshot, look: &Look<'_>) -> Result<Rule, Unme
     })
 }
 
-/// Whether a defect leaves open whether the interpreter is safe: enough not to register it.
-pub(super) fn is_doubt(defect: &Defect) -> bool {
-    matches!(defect, Defect::InterpreterTrustUnknown(_))
-}
+/// The first kernel that tells an interpreter by AT_FLAGS whether its handler has `P` (binfmt_misc, Linux 5.12).
+const TELLS_FLAGS: (u32, u32) = (5, 12);
 
-fn make_rule(snapshot: &Snapshot, target: &Target, interpreter: &Path) -> Rule {
+/// The rule by which `interpreter` would run `target`.
+pub(in crate::assess) fn made_rule(snapshot: &Snapshot, target: &Target, interpreter: &Path) -> Rule {
+    // The package's QEMU takes the flag as it is told, by whatever name it is started; of others this is not known.
+    let told = emulator::has(interpreter) && !snapshot.facts.has_kernel_before(TELLS_FLAGS);
     let flags = Flags {
-        preserve_argv0: qemu::needs_preserve_argv0(interpreter),
+        preserve_argv0: told || qemu::needs_preserve_argv0(interpreter),
         open_binary: true,
         credentials: snapshot.config.credentials,
         fix_binary: true,
@@ -63,7 +72,7 @@ fn make_rule(snapshot: &Snapshot, target: &Target, interpreter: &Path) -> Rule {
 /// `by_configuration` is whether the configuration names the interpreter of `rule`.
 fn refuse(snapshot: &Snapshot, target: &Target, rule: &Rule, by_configuration: bool) -> Unmet {
     let defects = vet(snapshot, target, rule);
-    let defect = defects.iter().find(|d| d.is_blocking() || is_doubt(d));
+    let defect = defects.iter().find(|d| d.keeps_from_registering());
     let (id, message, advice) = defect.map_or_else(
         || ("credentials-flag", "its flag C is not asked for by the configuration".to_owned(), String::new()),
         |defect| {

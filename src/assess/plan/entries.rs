@@ -2,7 +2,8 @@
 //! What is to be done about the entries of one target.
 
 use super::{Action, Manner, Plan, Unmet, Wish, stand_in};
-use crate::assess::look::{self, Look, Origin, is_recorded};
+use crate::assess::emulator::makes_way;
+use crate::assess::look::{self, Look, Origin, Standing, is_recorded};
 use crate::assess::vet::Defect;
 use crate::assess::{advice, checks};
 use crate::binfmt::entry::Entry;
@@ -20,12 +21,14 @@ pub(super) fn plan_entry(
     let target = look.target;
     let subject = Some(target.subject.as_str());
     let take_over = wish.take_over || snapshot.config.take_over;
+    let makes_way = |winner: &Standing| makes_way(snapshot, look, winner, desired.ok()?, take_over);
+    let exchanged = look.winner.as_ref().filter(|winner| winner.is_good()).and_then(makes_way);
     if let Some(winner) = &look.winner {
         let against = winner.defects.iter().any(Defect::is_against_configuration);
         let overridable = matches!(winner.origin, Origin::Distribution(_) | Origin::Ours) || take_over;
         let outdated = winner.origin == Origin::Ours
             && desired.is_ok_and(|rule| snapshot.are_other_files(&rule.interpreter, &winner.entry.interpreter));
-        if winner.is_good() && !outdated && !(against && overridable) {
+        if winner.is_good() && !outdated && exchanged.is_none() && !(against && overridable) {
             rename_stand_in(snapshot, look, desired.ok(), plan);
             return;
         }
@@ -48,7 +51,7 @@ pub(super) fn plan_entry(
     }
     let Ok(desired) = desired else { return };
     let table = snapshot.kernel.table();
-    let why = checks::why_not_working(look);
+    let why = exchanged.unwrap_or_else(|| checks::why_not_working(look));
     let same = |entry: &Entry| !entry.enabled && entry.does_what(desired) && entry.name == desired.name;
     // A disabled entry may hold another file than the one on disk; only our record can tell.
     let disabled = table.and_then(|table| table.entry(&desired.name)).filter(|_| look.disabled.is_some());

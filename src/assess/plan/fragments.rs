@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Action, Plan, Wish};
+use crate::assess::emulator::makes_way;
 use crate::assess::look::{Look, Origin, would_work_at_boot};
 use crate::assess::vet::Defect;
 use crate::binfmt::fragment::{self, Content, Fragment};
@@ -22,10 +23,14 @@ pub(super) fn plan_fragment(
     let path = fragment::path_of(&target.name);
     let ours = look.fragment.filter(|fragment| fragment.content.ours);
     let foreign = look.fragment.filter(|fragment| fragment.is_administrators());
+    let take_over = wish.take_over || snapshot.config.take_over;
+    let boot = look.boot.as_ref().filter(|boot| boot.is_good());
+    let exchanged = boot.zip(desired).and_then(|(boot, rule)| makes_way(snapshot, look, boot, rule, take_over));
     let vendors = vendors_rule(look.fragment).filter(|rule| desired == Some(rule));
     match (ours, desired) {
         (Some(_), _) if vendors.is_some() => {
-            let why = "the distribution's own fragment is good, so ours is not needed";
+            let good = || "the distribution's own fragment is good, so ours is not needed".to_owned();
+            let why = exchanged.unwrap_or_else(good);
             plan.push(subject, Action::RemoveFragment { path }, why);
         }
         (Some(ours), None) if !look.works_after_boot() => {
@@ -34,15 +39,15 @@ pub(super) fn plan_fragment(
             plan.push(subject, Action::RemoveFragment { path }, why);
         }
         (Some(ours), Some(rule)) if ours.content.rules != [rule.clone()] => {
-            let why = "it names another rule than the one that is wanted";
+            let why = exchanged.unwrap_or_else(|| "it names another rule than the one that is wanted".to_owned());
             plan.push(subject, Action::WriteFragment { path, rule: rule.clone() }, why);
         }
         (None, Some(rule))
             if foreign.is_none()
-                && !restored_at_boot(look, wish.take_over || snapshot.config.take_over)
+                && (exchanged.is_some() || !restored_at_boot(look, take_over))
                 && would_work_at_boot(snapshot, target, &format!("{}.conf", target.name), rule) =>
         {
-            let why = "no file in binfmt.d restores a good handler at boot";
+            let why = exchanged.unwrap_or_else(|| "no file in binfmt.d restores a good handler at boot".to_owned());
             plan.push(subject, Action::WriteFragment { path, rule: rule.clone() }, why);
         }
         _ => {}

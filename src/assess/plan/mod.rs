@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use desired::desired;
+pub(in crate::assess) use desired::{desired, made_rule};
 use entries::{clear_stand_ins, plan_entry};
 use fragments::plan_fragment;
 use leftovers::plan_leftovers;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::emulator::EMULATOR_ROWS;
 use super::service::{PENDING_ROWS, SERVICE_ROWS};
 use super::*;
 use crate::assess::checks::{HOST_CHECKS, SERVICE_CHECKS, TARGET_CHECKS};
@@ -741,7 +742,7 @@ const IMAGE_ROWS: &[Row] = &[
     ),
 ];
 
-const ROWS: [&[Row]; 5] = [HOST_ROWS, TARGET_ROWS, PENDING_ROWS, SERVICE_ROWS, IMAGE_ROWS];
+const ROWS: [&[Row]; 6] = [HOST_ROWS, TARGET_ROWS, EMULATOR_ROWS, PENDING_ROWS, SERVICE_ROWS, IMAGE_ROWS];
 
 #[test]
 fn every_state_is_found_and_nothing_else_is() {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::type_complexity, clippy::needless_pass_by_value, reason = "tables of tests")]
 
+mod emulator;
 mod findings;
 mod plans;
 mod proofs;
@@ -99,6 +100,7 @@ fn proof() -> Proof {
         entry_inode: 7,
         interpreter: Some(identity(11)),
         results: vec![result("builtin", true)],
+        rejected: None,
     }
 }
 

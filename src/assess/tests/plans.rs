@@ -3,21 +3,23 @@
 
 use proptest::prelude::*;
 
+use super::emulator::{PACKAGES, add, reject};
 use super::*;
 use crate::assess::look::{Origin, origin_of};
 use crate::assess::plan::{Action, Manner, Plan, stand_in};
 use crate::binfmt::fragment::path_of;
+use crate::config::Emulator;
 
 /// The kernel's table and /etc, changed as `apply` changes them, with a look at every moment.
-struct Model {
-    host: Host,
+pub(super) struct Model {
+    pub(super) host: Host,
     next_inode: u64,
     /// Whether programs of each kind could be started at every moment so far.
     started: Vec<bool>,
 }
 
 impl Model {
-    fn new(host: Host) -> Self {
+    pub(super) fn new(host: Host) -> Self {
         let mut model = Self { host, next_inode: 1000, started: vec![true; 2] };
         model.started = model.starts();
         model
@@ -125,7 +127,7 @@ impl Model {
     }
 
     /// Carries out what `wish` wants, and checks of each step that it touches nobody else's.
-    fn apply(&mut self, wish: &Wish) -> Result<Plan, TestCaseError> {
+    pub(super) fn apply(&mut self, wish: &Wish) -> Result<Plan, TestCaseError> {
         let plan = assess(&self.host.0, wish).plan;
         for step in &plan.steps {
             self.check(&step.action)?;
@@ -158,8 +160,8 @@ impl Model {
     }
 }
 
-const PATHS: [&str; 7] =
-    [QEMU_P, QEMU, "/opt/dynamic", "/opt/foreign", "/opt/gone", "/usr/bin/box64", "/usr/bin/qemu-arm-static"];
+const PATHS: [&str; 8] =
+    [QEMU_P, QEMU, PACKAGES, "/opt/dynamic", "/opt/foreign", "/opt/gone", "/usr/bin/box64", "/usr/bin/qemu-arm-static"];
 const NAMES: [&str; 5] = ["qemu-x86_64", "persist-x86_64", "other", "box64", "zz"];
 const FLAGS: [&str; 5] = ["POF", "OF", "POCF", "O", ""];
 
@@ -199,6 +201,8 @@ prop_compose! {
         credentials in prop::bool::weighted(0.1),
         take_over in prop::bool::weighted(0.1),
         live in prop::bool::weighted(0.8),
+        emulator in (prop::bool::weighted(0.4), prop::bool::weighted(0.5), prop::sample::select(&Emulator::ALL[..])),
+        rejected in prop::bool::weighted(0.2),
     ) -> Host {
         let mut host = Host::empty();
         host.0.proofs.clear();
@@ -207,6 +211,15 @@ prop_compose! {
         if !installed {
             host.uninstall(QEMU).uninstall(QEMU_P);
         }
+        let (there, large_pages, when) = emulator;
+        if there {
+            add(&mut host);
+        }
+        if rejected {
+            reject(&mut host, "6.12.1", identity(21));
+        }
+        host.0.facts.page_size = if large_pages { 16384 } else { 4096 };
+        host.0.config.emulator = when;
         host.0.fragments.clear();
         if let Some(flags) = vendors {
             host.vendors(flags);

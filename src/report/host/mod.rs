@@ -9,6 +9,7 @@ use std::io;
 use programs::{show_engine, show_qemu, show_translators};
 
 use super::{Screen, Tone, escape};
+use crate::emulator::{self, PACKAGE};
 use crate::host::arm::Arm32;
 use crate::host::cpu::{Core, Hardware};
 use crate::host::survey::{BinfmtMisc, Place, Survey};
@@ -124,6 +125,14 @@ fn show_kernel(survey: &Survey, screen: &mut Screen) -> io::Result<()> {
     let pages = format!("{} KiB", facts.page_size / 1024);
     let pages = if usual { pages } else { format!("{pages}, where programs for 4 KiB may fail under QEMU") };
     field(screen, "Page size", (!usual).then_some(Tone::Warning), &pages)?;
+    if facts.page_size > 4096 && facts.native.first().is_some_and(|platform| platform.oci == "arm64") {
+        let help = if survey.qemu.iter().any(|qemu| emulator::has(&qemu.path)) {
+            format!("{PACKAGE}'s QEMU, which is for such pages, is installed")
+        } else {
+            format!("for them: the package {PACKAGE}, or `sudo qemu-persist fix page-size`")
+        };
+        field(screen, "", None, &help)?;
+    }
     let cpu_bits = survey.hardware.as_ref().and_then(|h| h.virtual_address_bits);
     let bits = survey.address_bits.map(|bits| match cpu_bits {
         Some(cpu) => format!("{bits} for programs, of the CPU's {cpu}"),
@@ -326,6 +335,7 @@ mod tests {
             "           CPU: 4 × Cortex-A76 (ARM), implementer 0x41, part 0xd0b\n",
             "        Memory: 7.8 GiB\n",
             "     Page size: 16 KiB, where programs for 4 KiB may fail under QEMU\n",
+            "                for them: the package qemu-persist-emulator, or `sudo\n",
             "  Distribution: unknown (no os-release file names it)\n",
             "      Userland: linux/arm, which is not the kernel's architecture\n",
             "          Init: unknown (/proc/1/comm cannot be read)\n",

@@ -1,0 +1,502 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! When QEMU of qemu-persist-emulator runs a target, when the distribution's does, and what is said of it.
+
+use super::findings::{Row, UNPROVEN, with};
+use super::plans::Model;
+use super::*;
+use crate::assess::look::boot_table;
+use crate::assess::plan::desired;
+use crate::binfmt::rule::Flags;
+use crate::config::Emulator;
+use crate::finding::Severity::{self, Note, Warning};
+use crate::parts;
+use crate::record::Rejection;
+
+/// The package's QEMU for amd64.
+pub(super) const PACKAGES: &str = "/usr/libexec/qemu-persist/qemu-x86_64";
+
+/// The file of the package's.
+fn file() -> FileIdentity {
+    identity(21)
+}
+
+/// Installs the package's QEMU.
+pub(super) fn add(host: &mut Host) {
+    let there = Interpreter { identity: file(), ..interpreter(PACKAGES) };
+    host.0.interpreters.insert(PACKAGES.into(), Ok(there));
+}
+
+fn remove(host: &mut Host) {
+    host.uninstall(PACKAGES);
+}
+
+/// Notes that a self-test with it failed.
+pub(super) fn reject(host: &mut Host, kernel_release: &str, interpreter: FileIdentity) {
+    let reason = "pages.fragment: mmap of a page EFAULT: Bad address".to_owned();
+    let rejected = Rejection { kernel_release: kernel_release.to_owned(), interpreter, reason };
+    host.0.proofs.entry("linux/amd64".into()).or_insert_with(proof).rejected = Some(rejected);
+}
+
+/// A host with the package installed, and pages of so many KiB.
+fn installed(pages: u64, change: impl FnOnce(&mut Host)) -> Host {
+    with(|host| {
+        host.0.facts.page_size = pages * 1024;
+        add(host);
+        change(host);
+    })
+}
+
+fn packages() -> Rule {
+    rule("qemu-x86_64", PACKAGES, "POF")
+}
+
+/// A host on which it runs programs already, by a handler and a fragment of ours.
+fn running(change: impl FnOnce(&mut Host)) -> Host {
+    installed(16, |host| {
+        host.replace(&packages()).record(&packages(), 7, 21, None).ours(&packages());
+        let ran = Proof { entry: packages().to_string(), interpreter: Some(file()), ..proof() };
+        host.0.proofs.insert("linux/amd64".into(), ran);
+        change(host);
+    })
+}
+
+/// What runs the target: the interpreter of the rule that it should have.
+fn wanted(host: &Host) -> Result<(String, Flags), &'static str> {
+    let assessment = host.assess();
+    match desired(&host.0, &assessment.looks[0]) {
+        Ok(rule) => Ok((rule.interpreter.display().to_string(), rule.flags)),
+        Err(unmet) => Err(unmet.id),
+    }
+}
+
+fn steps(host: &Host) -> Vec<(&'static str, String)> {
+    host.assess().plan.steps.into_iter().map(|step| (step.action.name(), step.why)).collect()
+}
+
+/// A state, what should run programs in it, and whether anything is to be done.
+type Choices = &'static [(&'static str, fn() -> Host, Result<&'static str, &'static str>, bool)];
+
+const CHOICES: Choices = &[
+    ("usual pages", || installed(4, |_| {}), Ok(QEMU_P), false),
+    ("large pages, without the package", || with(|h| h.0.facts.page_size = 16384), Ok(QEMU_P), false),
+    ("large pages", || installed(16, |_| {}), Ok(PACKAGES), true),
+    ("larger ones", || installed(64, |_| {}), Ok(PACKAGES), true),
+    ("large pages, and never", || installed(16, |h| h.0.config.emulator = Emulator::Never), Ok(QEMU_P), false),
+    ("usual pages, and always", || installed(4, |h| h.0.config.emulator = Emulator::Always), Ok(PACKAGES), true),
+    ("it runs already", || running(|_| {}), Ok(PACKAGES), false),
+    (
+        "the configuration names the distribution's",
+        || installed(16, |h| h.0.config.interpreters = vec![(platform("amd64"), QEMU_P.into())]),
+        Ok(QEMU_P),
+        false,
+    ),
+    (
+        "the configuration names the package's",
+        || installed(4, |h| h.0.config.interpreters = vec![(platform("amd64"), PACKAGES.into())]),
+        Ok(PACKAGES),
+        true,
+    ),
+    ("others could change it", || unfit(|i| i.trust = Trust::Writable(suspicion(PACKAGES))), Ok(QEMU_P), false),
+    ("it is somebody else's", || unfit(|i| i.trust = Trust::Owned(suspicion(PACKAGES))), Ok(QEMU_P), false),
+    ("whose it is cannot be seen", || unfit(|i| i.trust = Trust::Unknown("hidden".into())), Ok(QEMU_P), false),
+    (
+        "it is a dynamic program",
+        || unfit(|i| i.program.as_mut().unwrap().loader = Some("/l".into())),
+        Ok(QEMU_P),
+        false,
+    ),
+    (
+        "it is for another host",
+        || unfit(|i| i.program.as_mut().unwrap().runs_on = Some(platform("amd64"))),
+        Ok(QEMU_P),
+        false,
+    ),
+    ("a self-test failed", || installed(16, |h| reject(h, "6.12.1", file())), Ok(QEMU_P), false),
+    (
+        "a self-test failed, when the disk had another number",
+        || installed(16, |h| reject(h, "6.12.1", FileIdentity { dev: 9, ..file() })),
+        Ok(QEMU_P),
+        false,
+    ),
+    ("one failed on another kernel", || installed(16, |h| reject(h, "6.6.1", file())), Ok(PACKAGES), true),
+    ("one failed with another file", || installed(16, |h| reject(h, "6.12.1", identity(20))), Ok(PACKAGES), true),
+    ("one failed, and it runs", || running(|h| reject(h, "6.12.1", file())), Ok(QEMU_P), true),
+    (
+        "one failed, and it is preferred always",
+        || {
+            running(|h| {
+                reject(h, "6.12.1", file());
+                h.0.config.emulator = Emulator::Always;
+            })
+        },
+        Ok(QEMU_P),
+        true,
+    ),
+    (
+        "one failed, and there is no other",
+        || {
+            running(|h| {
+                reject(h, "6.12.1", file());
+                h.uninstall(QEMU).uninstall(QEMU_P);
+            })
+        },
+        Ok(PACKAGES),
+        false,
+    ),
+    ("it runs, and never should", || running(|h| h.0.config.emulator = Emulator::Never), Ok(QEMU_P), true),
+    ("it runs, and the pages are the usual ones", || running(|h| h.0.facts.page_size = 4096), Ok(QEMU_P), true),
+    (
+        "it runs, and is gone",
+        || {
+            running(|h| {
+                h.uninstall(PACKAGES);
+            })
+        },
+        Ok(QEMU_P),
+        true,
+    ),
+    (
+        "usual pages, and there is no other",
+        || {
+            let mut host = installed(4, |h| {
+                h.uninstall(QEMU).uninstall(QEMU_P);
+            });
+            host.table().entries.clear();
+            host
+        },
+        Ok(PACKAGES),
+        true,
+    ),
+    (
+        "never, and there is no other",
+        || {
+            installed(16, |h| {
+                h.uninstall(QEMU).uninstall(QEMU_P);
+                h.0.config.emulator = Emulator::Never;
+            })
+        },
+        Err("no-qemu"),
+        false,
+    ),
+    (
+        "an administrator's file says otherwise",
+        || {
+            installed(16, |h| {
+                h.etc(&rule("qemu-x86_64", QEMU, "OF").to_string());
+            })
+        },
+        Ok(QEMU),
+        false,
+    ),
+    (
+        "an administrator's file of another name",
+        || {
+            installed(16, |h| {
+                let text = rule("qemu-x86_64", QEMU, "OF").to_string();
+                h.add(fragment("/etc/binfmt.d/zz-mine.conf", parse(&text)));
+            })
+        },
+        Ok(QEMU_P),
+        false,
+    ),
+    (
+        "an administrator's mask",
+        || {
+            installed(16, |h| {
+                h.etc("");
+                h.0.fragments[0].masked = true;
+            })
+        },
+        Ok(QEMU_P),
+        false,
+    ),
+    (
+        "somebody else's handler",
+        || {
+            installed(16, |h| {
+                h.0.fragments.clear();
+                h.install("/opt/qemu-x86_64").replace(&rule("theirs", "/opt/qemu-x86_64", "OF"));
+                h.add(fragment("/usr/lib/binfmt.d/theirs.conf", parse("")));
+            })
+        },
+        Ok(PACKAGES),
+        true,
+    ),
+    ("a chroot", || installed(16, |h| h.0.facts.confinement = Confinement::Chroot), Ok(QEMU_P), false),
+    ("an image", || image(|_| {}), Ok(QEMU_P), false),
+    ("an image, and always", || image(|h| h.0.config.emulator = Emulator::Always), Ok(PACKAGES), true),
+    (
+        "an image of a system on which it was chosen",
+        || {
+            image(|h| {
+                h.ours(&packages());
+            })
+        },
+        Ok(PACKAGES),
+        false,
+    ),
+    (
+        "an image of one on which it was chosen, and is gone",
+        || {
+            image(|h| {
+                h.ours(&packages()).uninstall(PACKAGES);
+            })
+        },
+        Ok(QEMU_P),
+        true,
+    ),
+];
+
+fn unfit(change: impl Fn(&mut Interpreter)) -> Host {
+    installed(16, |host| change(host.0.interpreters.get_mut(Path::new(PACKAGES)).unwrap().as_mut().unwrap()))
+}
+
+fn image(change: impl FnOnce(&mut Host)) -> Host {
+    let mut host = Host::image();
+    host.0.facts.page_size = 0;
+    add(&mut host);
+    change(&mut host);
+    host
+}
+
+#[test]
+fn each_state_has_its_interpreter() {
+    for (state, make, expected, changes) in CHOICES {
+        let host = make();
+        assert_eq!(wanted(&host).map(|(path, _)| path), expected.map(str::to_owned), "{state}");
+        let steps = steps(&host);
+        assert_eq!(!steps.is_empty(), *changes, "{state}: {steps:#?}");
+    }
+}
+
+#[test]
+fn other_platforms_and_hosts_are_served_alike() {
+    for (own, foreign, qemu) in [("arm64", "386", "i386"), ("amd64", "arm64", "aarch64")] {
+        let [theirs, packages] =
+            ["/usr/bin/qemu-{}", "/usr/libexec/qemu-persist/qemu-{}"].map(|p| p.replace("{}", qemu));
+        let mut host = Host::empty();
+        host.0.fragments.clear();
+        host.0.facts.native = vec![platform(own)];
+        host.0.targets = vec![target(foreign)];
+        for path in [&theirs, &packages] {
+            host.install(path);
+            let there = host.0.interpreters.get_mut(Path::new(path)).unwrap().as_mut().unwrap();
+            there.program.as_mut().unwrap().runs_on = Some(platform(own));
+        }
+        let runs = |host: &Host| wanted(host).unwrap().0;
+        assert_eq!(runs(&host), theirs);
+        host.0.facts.page_size = 16384;
+        assert_eq!(runs(&host), packages);
+        host.0.facts.page_size = 4096;
+        host.0.config.emulator = Emulator::Always;
+        assert_eq!(runs(&host), packages);
+    }
+}
+
+#[test]
+fn programs_are_told_their_own_names_where_the_kernel_says_so() {
+    for (release, flags) in [("6.12.1", "POF"), ("5.12.0-1", "POF"), ("5.10.0-28", "OF"), ("", "POF")] {
+        let host = installed(16, |host| release.clone_into(&mut host.0.facts.kernel_release));
+        assert_eq!(wanted(&host).unwrap().1.to_string(), flags, "{release}");
+    }
+}
+
+#[test]
+fn each_step_says_why() {
+    let why = |host: &Host| steps(host).into_iter().map(|(_, why)| why).collect::<std::collections::BTreeSet<_>>();
+    let only = |text: &str| std::iter::once(text.to_owned()).collect();
+    let pages = "pages of 16 KiB need qemu-persist-emulator's QEMU, which is installed";
+    assert_eq!(why(&installed(16, |_| {})), only(pages));
+    let always = "the configuration prefers qemu-persist-emulator's QEMU, which is installed";
+    assert_eq!(why(&installed(4, |h| h.0.config.emulator = Emulator::Always)), only(always));
+    let failed = "a self-test with qemu-persist-emulator's QEMU failed on this kernel (pages.fragment: mmap of a page \
+                  EFAULT: Bad address)";
+    assert_eq!(why(&running(|h| reject(h, "6.12.1", file()))), only(failed));
+    let usual = "pages of 4 KiB do not need qemu-persist-emulator's QEMU";
+    assert_eq!(why(&running(|h| h.0.facts.page_size = 4096)), only(usual));
+    let never = "the configuration does not want qemu-persist-emulator's QEMU";
+    assert_eq!(why(&running(|h| h.0.config.emulator = Emulator::Never)), only(never));
+}
+
+/// What the host would be after a reboot: what files register, and nothing of this boot.
+fn reboot(host: &mut Host) {
+    host.0.registrations.entries.clear();
+    let mut table = boot_table(&host.0);
+    for (inode, entry) in (500..).zip(&mut table) {
+        entry.inode = inode;
+    }
+    host.table().entries = table;
+}
+
+/// The interpreter that runs programs now, the one that will after a boot, and whether a fragment of ours is there.
+fn runs(host: &Host) -> (String, String, bool) {
+    let assessment = host.assess();
+    let look = &assessment.looks[0];
+    let path = |standing: &Option<super::super::look::Standing>| {
+        standing.as_ref().map_or_else(String::new, |s| s.entry.interpreter.display().to_string())
+    };
+    (path(&look.winner), path(&look.boot), host.0.fragments.iter().any(|fragment| fragment.content.ours))
+}
+
+/// It is installed, and used; then it is not to be used any more, whatever the reason, and at last again. After each
+/// of them one plan does all, without a moment in which programs do not start, whether or not there was a boot.
+#[test]
+fn it_comes_and_goes_and_comes_back() {
+    type Change = fn(&mut Host);
+    let ways: [(&str, Change, Change); 4] = [
+        ("rejected", |h| reject(h, "6.12.1", file()), |h| h.0.facts.kernel_release = "6.12.2".into()),
+        ("removed", remove, add),
+        ("never", |h| h.0.config.emulator = Emulator::Never, |h| h.0.config.emulator = Emulator::Auto),
+        ("usual pages", |h| h.0.facts.page_size = 4096, |h| h.0.facts.page_size = 16384),
+    ];
+    for (way, away, back) in ways {
+        for (has_fragment, boots) in [(true, false), (true, true), (false, false), (false, true)] {
+            let story = format!("{way}, the distribution's fragment {has_fragment}, boots {boots}");
+            let theirs = if has_fragment { QEMU_P } else { QEMU };
+            let mut model = Model::new(installed(16, |host| {
+                if !has_fragment {
+                    host.0.fragments.clear();
+                    host.uninstall(QEMU_P).replace(&rule("qemu-x86_64", QEMU, "OF"));
+                }
+            }));
+            let first = runs(&model.host).0;
+            assert_eq!(first, theirs, "{story}");
+            for (change, expected) in
+                [((|_| {}) as Change, (PACKAGES, true)), (away, (theirs, !has_fragment)), (back, (PACKAGES, true))]
+            {
+                change(&mut model.host);
+                if boots {
+                    reboot(&mut model.host);
+                }
+                // Where a fragment names a file that is gone, nothing of it is registered at boot.
+                let gone = model.host.0.interpreters[Path::new(PACKAGES)].is_err();
+                if boots && gone {
+                    model.host.table().entries.retain(|entry| entry.interpreter != Path::new(PACKAGES));
+                }
+                // Without a fragment of others a handler of somebody else's is not displaced.
+                if has_fragment || expected.0 != PACKAGES {
+                    model.apply(&Wish::default()).unwrap();
+                } else {
+                    model.apply(&Wish { take_over: true, ..Wish::default() }).unwrap();
+                }
+                let (path, ours) = expected;
+                assert_eq!(runs(&model.host), (path.to_owned(), path.to_owned(), ours), "{story}: {:?}", model.host);
+                assert_eq!(steps(&model.host), [], "{story}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_handler_of_somebody_else_stays_unless_asked() {
+    let theirs = rule("qemu-x86_64", "/opt/qemu-x86_64", "OF");
+    let host = installed(16, |h| {
+        h.install("/opt/qemu-x86_64").replace(&theirs).vendors("POF");
+    });
+    let registers = |wish: &Wish| assess(&host.0, wish).plan.steps.iter().any(|s| s.action.name() == "register");
+    assert!(!registers(&Wish::default()) && registers(&Wish { take_over: true, ..Wish::default() }));
+    let box64 = installed(16, |h| {
+        h.install("/usr/bin/box64").replace(&rule("box64", "/usr/bin/box64", ""));
+    });
+    assert_eq!(box64.assess().plan.unmet[0].id, "other-translator");
+    assert!(!box64.ids().contains(&"emulator-unused"));
+}
+
+#[test]
+fn both_ways_out_of_large_pages_are_told() {
+    let advice = |host: &Host| parts::small_pages(&host.0);
+    let kernel = "boot a kernel with pages of 4 KiB: on a Raspberry Pi the line `kernel=kernel8.img`";
+    for (state, host, begin) in [
+        (
+            "not installed",
+            with(|h| h.0.facts.page_size = 16384),
+            "Install the package qemu-persist-emulator, whose QEMU can do it, then `sudo qemu-persist apply`; or ",
+        ),
+        (
+            "installed",
+            installed(16, |_| {}),
+            "Let qemu-persist-emulator's QEMU run them: `sudo qemu-persist apply`; or ",
+        ),
+        (
+            "never",
+            installed(16, |h| h.0.config.emulator = Emulator::Never),
+            "Take `emulator = \"never\"` out of the configuration, then `sudo qemu-persist apply`; or ",
+        ),
+        ("in use", running(|_| {}), "Update the package qemu-persist-emulator; or "),
+        ("rejected", installed(16, |h| reject(h, "6.12.1", file())), "Update the package qemu-persist-emulator; or "),
+    ] {
+        assert!(advice(&host).starts_with(&format!("{begin}{kernel}")), "{state}: {}", advice(&host));
+    }
+    assert!(!advice(&installed(4, |_| {})).contains("emulator"));
+    // There is none for this one.
+    let other = with(|h| {
+        h.0.facts.page_size = 65536;
+        h.0.facts.native = vec![platform("ppc64le")];
+    });
+    assert!(advice(&other).starts_with("Boot a kernel"));
+    // It is no finding that asks for another kernel where it works.
+    assert!(running(|_| {}).assess().findings.iter().all(|finding| finding.advice.is_empty()));
+}
+
+const USED: (&str, Severity) = ("emulator-used", Note);
+
+/// The states in which it is told of, and all that is found in them.
+pub(super) const EMULATOR_ROWS: &[Row] = &[
+    ("it is preferred, and not used yet", || installed(16, |_| {}), &[("emulator-unused", Warning)]),
+    ("it is used", || running(|_| {}), &[USED]),
+    (
+        "it is used, and does not help, and there is no other",
+        || {
+            running(|h| {
+                h.uninstall(QEMU).uninstall(QEMU_P).break_part("pages.fragment");
+                reject(h, "6.12.1", file());
+            })
+        },
+        &[("pages-fragment", Warning)],
+    ),
+    (
+        "it does not help, and is to go",
+        || {
+            running(|h| {
+                h.break_part("pages.fragment");
+                reject(h, "6.12.1", file());
+            })
+        },
+        &[("pages-fragment", Warning), ("emulator-rejected", Warning)],
+    ),
+    ("it was rejected", || installed(16, |h| reject(h, "6.12.1", file())), &[("emulator-rejected", Warning)]),
+    (
+        "it was rejected, and never is preferred",
+        || {
+            installed(16, |h| {
+                reject(h, "6.12.1", file());
+                h.0.config.emulator = Emulator::Never;
+            })
+        },
+        &[],
+    ),
+    (
+        "others could change it",
+        || unfit(|i| i.trust = Trust::Writable(suspicion(PACKAGES))),
+        &[("emulator-unused", Warning)],
+    ),
+    (
+        "somebody else's handler runs programs",
+        || {
+            installed(16, |h| {
+                h.install("/opt/qemu-x86_64").replace(&rule("qemu-x86_64", "/opt/qemu-x86_64", "OF"));
+                h.ours(&packages());
+            })
+        },
+        &[UNPROVEN, ("emulator-unused", Warning)],
+    ),
+    (
+        "it is gone, and the kernel still holds it",
+        || {
+            running(|h| {
+                h.uninstall(PACKAGES);
+            })
+        },
+        &[("interpreter-deleted", Warning), ("not-persistent", Warning)],
+    ),
+];
