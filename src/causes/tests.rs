@@ -197,6 +197,7 @@ fn the_host_says_what_is_likely() {
     let healthy = Fixture::healthy();
     let mut large = Fixture::healthy();
     large.0.facts.page_size = 16384;
+    let copes = Fixture::with_emulator();
     let mut not_held = Fixture::healthy();
     not_held.replace(&rule("qemu-x86_64", QEMU, ""));
     let empty = Fixture::empty();
@@ -226,6 +227,8 @@ fn the_host_says_what_is_likely() {
         ),
         ("x: failed to map segment from shared object", &healthy, 47, &[("large-pages", Unlikely)]),
         ("x: failed to map segment from shared object", &large, 47, &[("large-pages", Likely)]),
+        ("x: failed to map segment from shared object", &copes, 47, &[("large-pages", Unlikely)]),
+        ("<jemalloc>: Unsupported system page size", &copes, 47, &[("large-pages-native", Likely)]),
         ("exited with code 139", &healthy, 47, &[("qemu-crashed", Possible)]),
         ("exited with code 139", &large, 47, &[("qemu-crashed", Likely)]),
         ("runtime: lfstack.push", &healthy, 48, &[("go-addresses", Likely)]),

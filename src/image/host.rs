@@ -252,3 +252,24 @@ fn level_of_cpu() -> u8 {
 fn level_of_cpu() -> u8 {
     0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assess::tests::Host as Fixture;
+
+    #[test]
+    fn large_pages_are_a_danger_unless_the_self_test_shows_that_qemu_copes_with_them() {
+        let fares = |fixture: &Fixture| {
+            let assessment = fixture.assess();
+            fare(&assessment.looks[0], &assessment.findings, true, fixture.0.facts.page_size)
+        };
+        let mut large = Fixture::healthy();
+        large.0.facts.page_size = 16384;
+        assert!(matches!(fares(&large), Emulation::Endangered { .. }));
+        assert_eq!(fares(&Fixture::with_emulator()), Emulation::Proven { seconds_ago: 60 });
+        let mut unproven = Fixture::with_emulator();
+        unproven.0.proofs.clear();
+        assert!(matches!(fares(&unproven), Emulation::Endangered { .. }));
+    }
+}

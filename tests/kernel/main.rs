@@ -14,6 +14,7 @@
 mod sandbox;
 
 mod advice;
+mod emulator;
 mod exchange;
 mod refusals;
 mod states;

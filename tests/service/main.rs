@@ -50,6 +50,7 @@ mod basics;
 mod beside;
 mod daemon;
 mod drift;
+mod emulator;
 mod fights;
 mod journal;
 mod mending;

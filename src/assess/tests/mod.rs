@@ -3,6 +3,7 @@
 
 #![allow(clippy::type_complexity, clippy::needless_pass_by_value, reason = "tables of tests")]
 
+mod choices;
 mod emulator;
 mod findings;
 mod plans;
@@ -299,6 +300,11 @@ impl Host {
 
     pub(crate) fn assess(&self) -> Assessment<'_> {
         assess(&self.0, &Wish::default())
+    }
+
+    /// A host with large pages on which QEMU of qemu-persist-emulator runs programs, as a self-test has shown.
+    pub(crate) fn with_emulator() -> Self {
+        emulator::running(|_| {})
     }
 
     fn ids(&self) -> Vec<&'static str> {
