@@ -112,7 +112,11 @@ fn one_that_fails_is_given_up(host: &Sandbox) {
     host.sh(&format!("mv /opt/proofs.json {path}"));
     wait_until("given up again", host, QEMU_P, false);
     assert!(daemon.runs());
-    assert!(daemon.log().contains("(pages.fragment: mmap of a page EFAULT: Bad address)"), "{}", daemon.log());
+    // It is told when all is done.
+    wait_for("the reason", PATIENCE, || {
+        let log = daemon.log();
+        if log.contains("(pages.fragment: mmap of a page EFAULT: Bad address)") { Ok(()) } else { Err(log) }
+    });
 }
 
 together! { it_takes_up_and_gives_up_the_package: it_is_used_from_its_installation_to_its_removal,

@@ -58,7 +58,7 @@ pub(super) fn rejected(context: &Context<'_>, look: &Look<'_>) -> Option<Found> 
         let kernel = parts::kernel_with_small_pages(&snapshot.facts);
         let kernel = kernel.map_or_else(String::new, |kernel| format!(" {kernel}"));
         format!(
-            "Update the package, or remove it: `sudo apt-get install {PACKAGE}`, `sudo apt-get remove {PACKAGE}`. It is \
+            "Update the package (`sudo apt-get install {PACKAGE}`), or remove it: `sudo apt-get remove {PACKAGE}`. It is \
              tried again when another one is installed, or on another kernel.{kernel}"
         )
     };
