@@ -74,10 +74,10 @@ fn rejection<'a>(snapshot: &'a Snapshot, target: &Target, file: &FileIdentity) -
     (snapshot.live && rejected.is_of(&snapshot.facts.kernel_release, file)).then_some(rejected)
 }
 
-/// Whether a file of the administrator's decides what runs the target.
+/// Whether a file of the administrator's, or one in /run that is not ours, decides what runs the target.
 fn is_administrators(snapshot: &Snapshot, look: &Look<'_>) -> bool {
     let takes = |rule: &Rule| look.target.is_taken_by(&rule.pattern);
-    let theirs = snapshot.fragments.iter().filter(|fragment| fragment.is_administrators());
+    let theirs = snapshot.fragments.iter().filter(|fragment| !fragment.content.ours && !fragment.is_vendors());
     theirs.into_iter().any(|f| f.name == format!("{}.conf", look.target.name) || f.content.rules.iter().any(takes))
 }
 

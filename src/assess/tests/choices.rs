@@ -133,6 +133,18 @@ const CHOICES: Choices = &[
         false,
     ),
     (
+        "somebody's file in /run",
+        || {
+            installed(16, |h| {
+                let text = rule("qemu-x86_64", QEMU, "OF").to_string();
+                h.0.fragments.clear();
+                h.add(fragment("/run/binfmt.d/qemu-x86_64.conf", parse(&text)));
+            })
+        },
+        Ok(QEMU),
+        false,
+    ),
+    (
         "an administrator's mask",
         || {
             installed(16, |h| {
