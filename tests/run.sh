@@ -34,8 +34,10 @@ run() {
 prepare() {
     install_missing qemu-user-static docker.io podman runc uidmap rootlesskit busybox-static shellcheck lintian man-db bash zsh fish \
         systemd clang-19 lld-19 binutils gcc g++ libc6-dev dpkg-dev ca-certificates git mmdebstrap \
-        curl openssl perl-base docker-registry skopeo
-    [[ -z $vm ]] || install_missing qemu-system-arm qemu-utils arch-test e2fsprogs kmod cpio xz-utils zstd gzip
+        curl openssl perl-base docker-registry skopeo patch debian-archive-keyring
+    # A newer qemu-utils than the release's makes way for the emulators.
+    [[ -z $vm ]] || install_missing qemu-system-arm
+    [[ -z $vm ]] || install_missing qemu-utils arch-test e2fsprogs kmod cpio xz-utils zstd gzip
     [[ $vm != full ]] || install_missing qemu-system-x86
     need_cargo
     if ! { cargo fmt --version && cargo clippy --version; } &>/dev/null; then
@@ -79,6 +81,7 @@ check_packages() {
     [[ ${arches[0]} != amd64 ]] || arches+=(arm64)
     rm -rf target/debian
     for arch in "${arches[@]}"; do packaging/build-deb.sh --arch "$arch"; done
+    for arch in "${arches[@]}"; do packaging/qemu/build.sh --arch "$arch"; done
     service_asks_nobody
     lintian --allow-root --fail-on error,warning target/debian/*.deb
     [[ $arch == "${arches[0]}" ]] ||
@@ -88,7 +91,7 @@ check_packages() {
 # Installs, upgrades and removes the package in small systems of both releases; with --vm=full the other one too.
 check_installation() {
     local suite deb
-    for deb in target/debian/*.deb; do
+    for deb in target/debian/qemu-persist_*.deb; do
         [[ $deb == *_$(dpkg --print-architecture).deb || $vm == full ]] || continue
         for suite in bookworm trixie; do tests/package/check.sh "$suite" "$deb"; done
     done
@@ -99,6 +102,7 @@ prepare_machines() {
     local image images=(trixie-arm64) arch arches=(arm64)
     [[ $vm != full ]] || images+=(plain-arm64 bookworm-arm64 article-arm64 trixie-amd64) arches+=(amd64)
     [[ -z $quick ]] || for arch in "${arches[@]}"; do packaging/build-deb.sh --arch "$arch"; done
+    [[ -z $quick ]] || packaging/qemu/build.sh --arch arm64
     for image in "${images[@]}"; do tests/vm/build-image.sh "$image"; done
 }
 
