@@ -41,6 +41,8 @@ pub struct Machine {
     base: PathBuf,
     /// Where disk and logs are.
     folder: PathBuf,
+    /// A third disk.
+    attached: Option<PathBuf>,
     running: Option<(Child, Shell)>,
 }
 
@@ -59,12 +61,26 @@ fn package(arch: &str) -> PathBuf {
     file
 }
 
+/// The package qemu-persist-emulator for `arch`, where it was built.
+fn emulator_package(arch: &str) -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/debian");
+    let files = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    let mut found: Vec<_> = files
+        .filter(|file| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("qemu-persist-emulator_") && name.ends_with(&format!("_{arch}.deb"))
+        })
+        .collect();
+    assert!(found.len() < 2, "several versions of one package, of which one is to be tested: {found:?}");
+    found.pop()
+}
+
 /// The platforms whose programs run natively in a machine of arm64, while they do not where this runs.
 pub const NATIVE_PROBES: [&str; 2] = ["arm64", "arm"];
 
 impl Machine {
     /// Makes a machine of `image`, for the test called `test`, which is built where it is not there.
-    /// It is not started yet. Its second disk is a tar archive with the package, and the probes in `probes`.
+    /// It is not started yet. Its second disk is a tar archive with the packages, and the probes in `probes`.
     pub fn new(image: Image, test: &str) -> Self {
         let source = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm").join(test);
@@ -81,6 +97,9 @@ impl Machine {
         );
         let mut archive = tar::Builder::new(File::create(folder.join("package.tar")).expect("a file"));
         archive.append_path_with_name(package(image.arch), "qemu-persist.deb").expect("an archive");
+        if let Some(file) = emulator_package(image.arch) {
+            archive.append_path_with_name(file, "qemu-persist-emulator.deb").expect("an archive");
+        }
         for (program, platform) in
             NATIVE_PROBES.iter().flat_map(|platform| [("identity", platform), ("depth", platform)])
         {
@@ -89,7 +108,12 @@ impl Machine {
             archive.append_path_with_name(file, format!("probes/{name}")).expect("an archive");
         }
         archive.finish().expect("an archive");
-        Self { image, base, folder, running: None }
+        Self { image, base, folder, attached: None, running: None }
+    }
+
+    /// Gives it a third disk, which it only reads.
+    pub fn attach(&mut self, file: PathBuf) {
+        self.attached = Some(file);
     }
 
     /// Whether the image has a kernel with pages of `size` (4k, 16k); starts the machine with it and
@@ -136,6 +160,9 @@ impl Machine {
         // What the machine has flushed is on the disk when QEMU is killed, and no more than that is sure.
         command.args(["-drive", &drive("disk", "format=qcow2,cache=writeback")]);
         command.args(["-drive", &drive("package.tar", "format=raw,readonly=on")]);
+        if let Some(file) = &self.attached {
+            command.args(["-drive", &format!("file={},if=virtio,format=raw,readonly=on", file.display())]);
+        }
         command.args(["-device", "virtio-serial-pci", "-chardev", "stdio,id=agent,signal=off"]);
         command.args(["-device", "virtserialport,chardev=agent,name=agent"]);
         let errors = File::create(self.folder.join("qemu.log")).expect("a file");

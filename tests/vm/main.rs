@@ -8,6 +8,7 @@
 #![allow(unreachable_pub, clippy::must_use_candidate, reason = "modules of a test program")]
 #![allow(clippy::print_stderr, reason = "a test says aloud why it is skipped and how long its steps take")]
 
+mod emulator;
 mod machine;
 mod shell;
 mod steps;
@@ -137,6 +138,9 @@ fn keeps_its_containers(image: Image, extent: &Extent) {
             if extent.full {
                 steps.step("the same with an older QEMU", || system.tells_what_programs_do_with_older(size));
             }
+            if size == "16k" {
+                uses_the_emulator(system, &mut steps, size);
+            }
         }
         if extent.full {
             steps.step("status", || system.is_healthy());
@@ -167,6 +171,22 @@ fn keeps_its_containers(image: Image, extent: &Extent) {
     }
     steps.step("power off", || system.machine.shut_down("poweroff"));
     steps.finish();
+}
+
+/// The package qemu-persist-emulator comes and goes, and leaves all as it was.
+fn uses_the_emulator(system: &mut System, steps: &mut Steps, size: &str) {
+    let handlers = system.handlers();
+    steps.step("qemu-persist-emulator is installed", || system.takes_up_the_emulator());
+    steps.step("the verdict agrees with what programs do", || system.tells_what_programs_do(size));
+    steps.step("qemu-persist-emulator is removed", || system.gives_up_the_emulator());
+    steps.step("the same handlers", || system.has_exactly(&handlers));
+}
+
+#[test]
+fn programs_of_debian_run_with_the_emulator() {
+    if is_full() {
+        emulator::proves_the_emulator(TRIXIE);
+    }
 }
 
 #[test]
