@@ -104,6 +104,7 @@ prepare_machines() {
     [[ -z $quick ]] || for arch in "${arches[@]}"; do packaging/build-deb.sh --arch "$arch"; done
     [[ -z $quick ]] || packaging/qemu/build.sh --arch arm64
     for image in "${images[@]}"; do tests/vm/build-image.sh "$image"; done
+    [[ $vm != full ]] || tests/vm/build-programs.sh
 }
 
 # All that the runner says and all that tests write (the reasons for what is skipped), without libtest's own words.

@@ -41,9 +41,10 @@ public class Proof {
     }
 }
 JAVA
-# The runtime has the compiler in it.
+# The runtime has the compiler in it. Python's modules are compiled as Debian's own scripts do.
 cat >"$work/compile.sh" <<INSIDE
 chroot "\$root" $java -m jdk.compiler/com.sun.tools.javac.Main -d /opt /tmp/Proof.java
+chroot "\$root" python3 -m compileall -q /usr/lib/python3.13
 INSIDE
 mkdir -p "$root/opt"
 root=$root tests/inside.sh amd64 "$work/compile.sh"

@@ -40,7 +40,7 @@ const PROGRAMS: [(&str, &str); 7] = [
         "curl",
         "mkdir files; echo text >files/text
         python3 -m http.server --bind 127.0.0.1 --directory files 8000 &
-        said=$(curl --silent --show-error --fail --retry 60 --retry-connrefused --retry-delay 1 http://127.0.0.1:8000/text)
+        said=$(curl --silent --show-error --fail --retry 240 --retry-connrefused --retry-delay 1 http://127.0.0.1:8000/text)
         test \"$said\" = text",
     ),
     (

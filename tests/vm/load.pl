@@ -4,6 +4,9 @@
 use POSIX ();
 use DynaLoader;
 $| = 1;
+# What the loader itself is made of need not be translated in each process anew.
+my $first = DynaLoader::dl_load_file('libgtk-3.so.0', 0);
+DynaLoader::dl_unload_file($first) if $first;
 my $count = 0;
 while (my $file = <STDIN>) {
     chomp $file;
