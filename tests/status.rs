@@ -85,7 +85,7 @@ fn what_it_tells_is_told_and_judged() {
     expect(&host, 1, &["service-backed-off", "service-config"], "service running");
     let text = host.qemu_persist(&["status"]).out;
     for told in [
-        "  started      2 hours ago, version 0.1.0\n",
+        "  started      2 minutes ago, version 0.1.0\n",
         "  repairs      1 change since boot\n",
         "ago: registered qemu-aarch64 for linux/arm64, because",
         "  backed off   linux/arm64, after 6 repairs in a row: tries again in 16 minutes\n",

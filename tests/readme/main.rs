@@ -275,6 +275,9 @@ fn the_screens_are_what_status_shows() {
                     *line = format!("{then}0 seconds ago");
                 }
             }
+            if let Some(version) = line.strip_prefix("  started      2 minutes ago, ") {
+                *line = format!("  started      2 hours ago, {version}");
+            }
         }
         while let Some(note) = lines.iter().position(|line| line.starts_with("note")) {
             let end = note + 1 + lines[note + 1..].iter().take_while(|line| line.starts_with("   ")).count();
