@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::fs::{File, Metadata, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,9 @@ use nix::sys::stat::Mode;
 
 /// The largest file that is read whole: ours, fragments, and package databases.
 const LARGEST: u64 = 64 << 20;
+
+/// What the names of temporary files begin with.
+const TEMPORARY: &str = ".qemu-persist-";
 
 /// How often a path is resolved again where the kernel could not tell whether it stays in the tree.
 const UNSURE: u32 = 10_000;
@@ -296,7 +300,7 @@ impl Root {
         // binfmt.d and the drop-in directories read only names that end in .conf or .toml.
         // Opened here, since tempfile's own error tells the name of the temporary file as well.
         let open = |path: &Path| File::options().write(true).create_new(true).mode(0o600).open(path);
-        let mut temporary = tempfile::Builder::new().prefix(".qemu-persist-").make_in(&dir, open)?;
+        let mut temporary = tempfile::Builder::new().prefix(TEMPORARY).make_in(&dir, open)?;
         match temporary.as_file().set_permissions(Permissions::from_mode(0o644)) {
             // A file of one's own: the file system has no modes but its own (vfat, where firmware is).
             Err(e) if e.raw_os_error() == Some(Errno::EPERM as i32) => {}
@@ -310,6 +314,16 @@ impl Root {
         }
         temporary.persist(dir.join(name)).map_err(|e| e.error)?;
         if lasts { File::open(&dir)?.sync_all() } else { Ok(()) }
+    }
+
+    /// Removes what [`Root::write_whole`] has left in the directory `path` when the power went, or it was killed; who calls
+    /// it holds the lock under which files there are written. What cannot be removed stays: nothing reads it.
+    pub fn remove_interrupted(&self, path: &Path) {
+        for (name, is_file) in self.list_with_kind(path).unwrap_or_default() {
+            if is_file && name.as_bytes().starts_with(TEMPORARY.as_bytes()) {
+                let _ = self.remove_file(&path.join(name));
+            }
+        }
     }
 
     /// Removes the file or link `path`.

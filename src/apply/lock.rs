@@ -11,6 +11,8 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use thiserror::Error;
 
+use crate::binfmt::fragment;
+use crate::config::DROP_IN_DIRECTORIES;
 use crate::files::Root;
 
 /// The lock that a run on the running system holds.
@@ -44,7 +46,7 @@ pub enum LockError {
 pub struct Lock(#[expect(dead_code, reason = "held until it is dropped")] Flock<File>);
 
 impl Lock {
-    /// Waits until no other run changes `root`.
+    /// Waits until no other run changes `root`, and clears away what one has left that was interrupted while it wrote.
     ///
     /// # Errors
     /// Where the lock cannot be opened, or another run holds it for a minute.
@@ -72,7 +74,12 @@ impl Lock {
         let start = Instant::now();
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Self(lock)),
+                Ok(lock) => {
+                    for dir in [fragment::DIRECTORIES[0], DROP_IN_DIRECTORIES[0]] {
+                        root.remove_interrupted(Path::new(dir));
+                    }
+                    return Ok(Self(lock));
+                }
                 Err((again, Errno::EWOULDBLOCK)) if start.elapsed() < patience => file = again,
                 Err((_, Errno::EWOULDBLOCK)) => return Err(LockError::Held(patience, root.outside(path))),
                 Err((_, errno)) => return Err(fail(errno.into())),
@@ -85,6 +92,20 @@ impl Lock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_left_half_written_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::image(dir.path()).unwrap();
+        let kept = ["/etc/binfmt.d/a.conf", "/etc/binfmt.d/.other", "/etc/qemu-persist/config.toml.d/50-mine.toml"];
+        let left = ["/etc/binfmt.d/.qemu-persist-a1B2c3", "/etc/qemu-persist/config.toml.d/.qemu-persist-x"];
+        for path in kept.iter().chain(&left) {
+            root.write_whole(Path::new(path), b"").unwrap();
+        }
+        drop(Lock::take(&root).unwrap());
+        assert!(kept.iter().all(|path| root.metadata(Path::new(path)).is_ok()));
+        assert!(left.iter().all(|path| root.metadata(Path::new(path)).is_err()));
+    }
 
     #[test]
     fn a_lock_that_stays_held_is_waited_for_and_then_told() {
