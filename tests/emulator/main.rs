@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+mod built;
 mod package;
 
 const SCRIPT: &str = "packaging/qemu/build.sh";

@@ -11,20 +11,14 @@ use qemu_persist::files::Root;
 use qemu_persist::platform::Platform;
 use qemu_persist::qemu::Inspector;
 
-use crate::{SCRIPT, here, native, ran};
+use crate::{SCRIPT, built, here, native, ran};
 
 /// How long memory is changed at random, in seconds; tests/vm does it where it matters, on large pages.
 const STRESS: &str = "5";
 
-/// The packages for `arch` that were built here.
+/// As [`built::packages`]; says aloud where there is none.
 fn packages(arch: &str) -> Vec<PathBuf> {
-    let files = fs::read_dir(here("target/debian")).into_iter().flatten().map(|file| file.unwrap().path());
-    let (start, end) = (format!("{PACKAGE}_"), format!("_{arch}.deb"));
-    let found: Vec<_> = files
-        .filter(|file| {
-            file.file_name().unwrap().to_str().is_some_and(|name| name.starts_with(&start) && name.ends_with(&end))
-        })
-        .collect();
+    let found = built::packages(arch);
     if found.is_empty() {
         eprintln!("skipped: no package for {arch} is in target/debian ({SCRIPT} --arch {arch})");
     }

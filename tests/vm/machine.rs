@@ -63,14 +63,7 @@ fn package(arch: &str) -> PathBuf {
 
 /// The package qemu-persist-emulator for `arch`, where it was built.
 fn emulator_package(arch: &str) -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/debian");
-    let files = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
-    let mut found: Vec<_> = files
-        .filter(|file| {
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("qemu-persist-emulator_") && name.ends_with(&format!("_{arch}.deb"))
-        })
-        .collect();
+    let mut found = crate::built::packages(arch);
     assert!(found.len() < 2, "several versions of one package, of which one is to be tested: {found:?}");
     found.pop()
 }

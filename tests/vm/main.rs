@@ -8,6 +8,8 @@
 #![allow(unreachable_pub, clippy::must_use_candidate, reason = "modules of a test program")]
 #![allow(clippy::print_stderr, reason = "a test says aloud why it is skipped and how long its steps take")]
 
+#[path = "../emulator/built.rs"]
+mod built;
 mod emulator;
 mod machine;
 mod shell;
