@@ -27,6 +27,9 @@ import java.util.concurrent.Executors;
 import java.util.stream.LongStream;
 
 public class Proof {
+    static volatile boolean stopped;
+    static volatile long last;
+
     public static void main(String[] arguments) throws Exception {
         try (var threads = Executors.newFixedThreadPool(2)) {
             List<Callable<Long>> parts = List.of(() -> sum(1, 50_000), () -> sum(50_001, 100_000));
@@ -34,6 +37,14 @@ public class Proof {
             for (var part : threads.invokeAll(parts)) sum += part.get();
             System.out.println(sum);
         }
+        // A loop is stopped by what it reads from a page that it may not read, once it has been compiled.
+        var loop = new Thread(() -> {
+            while (!stopped) for (int i = 0; i < 1000; i++) last ^= i;
+        });
+        loop.start();
+        Thread.sleep(10_000);
+        System.gc();
+        stopped = true;
     }
 
     static long sum(long from, long to) {

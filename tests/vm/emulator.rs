@@ -80,7 +80,10 @@ assert decimal.Decimal(2).sqrt() ** 2 - 2 < decimal.Decimal("1e-20")'"#,
             let sum = 0; for (let number = 0; number < 1e6; number++) sum += number;
             Promise.resolve(sum).then(sum => assert.equal(sum, 499999500000));'"#,
     ),
-    ("java", "java -version; sum=$(java -cp /opt Proof); test $sum = 333338333350000"),
+    (
+        "java",
+        "java -version; sum=$(timeout --signal KILL 180 java -cp /opt Proof); test $sum = 333338333350000",
+    ),
 ];
 
 /// What was seen with one QEMU on one kernel.
