@@ -82,7 +82,7 @@ static void on_fault(int signal, siginfo_t *info, void *context)
     (void)context;
     if (may_fault)
         siglongjmp(faulted, 1);
-    FAIL("signal %d at %p, page %ld of the arena", signal, info->si_addr, ((char *)info->si_addr - arena) / PAGE);
+    FAIL("signal %d at %p, page %ld of the arena", signal, info->si_addr, (long)((char *)info->si_addr - arena) / PAGE);
 }
 
 // The word that the file has at a place of a page; what is behind its end reads as zero.
@@ -482,7 +482,8 @@ int main(int argc, char **argv)
                     FAIL("pwrite: %s", strerror(errno));
             }
         // A multiple of 64 KiB, the largest page that a host has, and where nobody looks for a place to put something.
-        arena = mmap((void *)0x2000000000, (long)ROOM * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        uintptr_t where = UINTPTR_MAX > UINT32_MAX ? (uintptr_t)0x2000000000 : 0x70000000;
+        arena = mmap((void *)where, (long)ROOM * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
         shared = mmap(NULL, (long)PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, shared_file, 0);
         busy = mmap(NULL, 9L * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (arena == MAP_FAILED || shared == MAP_FAILED || busy == MAP_FAILED)
