@@ -244,7 +244,8 @@ impl Engine {
     }
 
     /// Removes what runs that were killed have left, on this boot or an earlier one: only what bears the
-    /// self-test's own name, and only of runs that are `whose`.
+    /// self-test's own name, and only of runs that are `whose`. Gives an error, too, where the engine does not say what
+    /// there is.
     pub async fn remove_leftovers(&self, whose: Runs<'_>) -> Vec<Result<(), String>> {
         let now = boot_seconds();
         let over = |text: &str| {
@@ -253,12 +254,19 @@ impl Engine {
                 Runs::All => true,
             })
         };
-        let mut results = Vec::new();
         let filter = format!("label={LABEL}=1");
         let reference = format!("reference={REPOSITORY}:*");
         let list_containers = ["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"];
         let list_images = ["images", "--filter", &reference, "--format", "{{.Repository}}:{{.Tag}}"];
         let (containers, images) = tokio::join!(self.names(&list_containers), self.names(&list_images));
+        let mut results = Vec::new();
+        let mut found = |names: Result<Vec<String>, String>| {
+            names.unwrap_or_else(|reason| {
+                results.push(Err(reason));
+                Vec::new()
+            })
+        };
+        let (containers, images) = (found(containers), found(images));
         for name in containers.iter().filter(|name| name.strip_prefix(CONTAINER_PREFIX).is_some_and(over)) {
             results.push(self.remove_container(name).await);
         }
@@ -269,13 +277,13 @@ impl Engine {
         results
     }
 
-    async fn names(&self, arguments: &[&str]) -> Vec<String> {
-        match self.ask(arguments, SHORT).await {
-            Ok(output) if output.succeeded() => {
-                String::from_utf8_lossy(&output.stdout).lines().map(|line| line.trim().to_owned()).collect()
-            }
-            _ => Vec::new(),
+    /// The lines that the engine writes for `arguments`, or why there are none.
+    async fn names(&self, arguments: &[&str]) -> Result<Vec<String>, String> {
+        let output = self.ask(arguments, SHORT).await.map_err(|e| e.to_string())?;
+        if !output.succeeded() {
+            return Err(output.complaint());
         }
+        Ok(String::from_utf8_lossy(&output.stdout).lines().map(|line| line.trim().to_owned()).collect())
     }
 }
 

@@ -5,18 +5,26 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+/// How much of a reason is said again at the end, in characters.
+const LONGEST: usize = 2000;
+
 /// What was tried, in order.
 #[derive(Default)]
 pub struct Steps {
     failed: Vec<String>,
+    /// What they panicked with.
+    reasons: Vec<String>,
 }
 
 impl Steps {
     /// Tries one step; what it panics with is on standard error, as for a test.
     pub fn step(&mut self, name: &str, action: impl FnOnce()) {
         let start = Instant::now();
-        let passed = catch_unwind(AssertUnwindSafe(action)).is_ok();
-        if !passed {
+        let ended = catch_unwind(AssertUnwindSafe(action));
+        let passed = ended.is_ok();
+        if let Err(payload) = ended {
+            let reason = payload.downcast_ref::<String>().map_or("a panic", String::as_str);
+            self.reasons.push(format!("{name}: {}", reason.chars().take(LONGEST).collect::<String>()));
             self.failed.push(name.to_owned());
         }
         eprintln!("{} {:6.1} s  {name}", if passed { "ok    " } else { "FAILED" }, start.elapsed().as_secs_f64());
@@ -31,6 +39,6 @@ impl Steps {
 
     /// The end: fails where a step has failed.
     pub fn finish(self) {
-        assert!(self.failed.is_empty(), "failed: {}", self.failed.join("; "));
+        assert!(self.failed.is_empty(), "{}\nfailed: {}", self.reasons.join("\n"), self.failed.join("; "));
     }
 }

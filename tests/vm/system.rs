@@ -127,8 +127,9 @@ impl System {
         self.apt_get("install /root/qemu-persist.deb");
     }
 
-    pub fn apt_get(&mut self, what: &str) {
-        self.machine.sh_within(&format!("DEBIAN_FRONTEND=noninteractive apt-get -y {what}"), MINUTE * 5);
+    /// Has apt-get do something, which has to succeed; gives what it wrote.
+    pub fn apt_get(&mut self, what: &str) -> String {
+        self.machine.sh_within(&format!("DEBIAN_FRONTEND=noninteractive apt-get -y {what} 2>&1"), MINUTE * 5)
     }
 
     /// The command that runs a container of the foreign platform, as users do.
@@ -366,7 +367,7 @@ impl System {
 
     /// Uninstalls, which leaves exactly the `handlers` that there would be without the product.
     pub fn uninstall(&mut self, handlers: &Handlers) {
-        self.apt_get("purge qemu-persist");
+        let said = self.apt_get("purge qemu-persist");
         self.has_exactly(handlers);
         // What Docker itself has lost track of when the power was cut, layers without an image, it alone can tell.
         let left = "find / -xdev -name '*qemu-persist*' -not -path '/root/*' -not -path '/var/log/*' \
@@ -374,7 +375,7 @@ impl System {
                     ! command -v docker >/dev/null || { docker ps --all --format '{{.Names}}'
                         docker images --all --format '{{.Repository}}'; } | grep qemu-persist || true
                     find /etc/binfmt.d -type f";
-        assert_eq!(self.machine.sh(left), "");
+        assert_eq!(self.machine.sh(left), "", "{said}");
         // binfmt-support registers otherwise after a restart than at boot: other flags.
         self.machine.sh("systemctl is-active -q binfmt-support || systemctl restart systemd-binfmt");
         self.has_exactly(handlers);
