@@ -11,9 +11,8 @@ const LONGEST: usize = 2000;
 /// What was tried, in order.
 #[derive(Default)]
 pub struct Steps {
-    failed: Vec<String>,
-    /// What they panicked with.
-    reasons: Vec<String>,
+    /// Those that failed, and what they panicked with.
+    failed: Vec<(String, String)>,
 }
 
 impl Steps {
@@ -23,9 +22,9 @@ impl Steps {
         let ended = catch_unwind(AssertUnwindSafe(action));
         let passed = ended.is_ok();
         if let Err(payload) = ended {
-            let reason = payload.downcast_ref::<String>().map_or("a panic", String::as_str);
-            self.reasons.push(format!("{name}: {}", reason.chars().take(LONGEST).collect::<String>()));
-            self.failed.push(name.to_owned());
+            let constant = payload.downcast_ref::<&str>().copied().unwrap_or("a panic");
+            let reason = payload.downcast_ref::<String>().map_or(constant, String::as_str);
+            self.failed.push((name.to_owned(), reason.chars().take(LONGEST).collect()));
         }
         eprintln!("{} {:6.1} s  {name}", if passed { "ok    " } else { "FAILED" }, start.elapsed().as_secs_f64());
     }
@@ -34,11 +33,17 @@ impl Steps {
     pub fn require(&mut self, name: &str, action: impl FnOnce()) {
         let before = self.failed.len();
         self.step(name, action);
-        assert!(self.failed.len() == before, "no way on after: {}", self.failed.join("; "));
+        assert!(self.failed.len() == before, "{}no way on", self.told());
     }
 
     /// The end: fails where a step has failed.
     pub fn finish(self) {
-        assert!(self.failed.is_empty(), "{}\nfailed: {}", self.reasons.join("\n"), self.failed.join("; "));
+        assert!(self.failed.is_empty(), "{}", self.told());
+    }
+
+    /// A line and more for each that failed: CI may show no more than the end of what was written.
+    fn told(&self) -> String {
+        let lines: Vec<_> = self.failed.iter().map(|(name, reason)| format!("failed: {name}: {reason}\n")).collect();
+        lines.concat()
     }
 }
