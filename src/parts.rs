@@ -3,11 +3,16 @@
 //! `uname`, and what it means where it is broken.
 
 use crate::assess::emulator;
+use crate::assess::look::Look;
 use crate::config::Config;
 use crate::finding::Severity::{self, Critical, Note, Warning};
 use crate::host::Facts;
+use crate::platform::Platform;
 use crate::record::BrokenPart;
 use crate::snapshot::Snapshot;
+
+/// What to do, on a host and about a target.
+type Cure = fn(&Snapshot, Option<&Look<'_>>) -> String;
 
 /// One part.
 #[derive(Debug)]
@@ -19,10 +24,10 @@ pub struct Part {
     /// What that means for programs, in one sentence without its end.
     pub meaning: &'static str,
     /// What to do.
-    cure: fn(&Snapshot) -> String,
+    cure: Cure,
 }
 
-const fn part(id: &'static str, severity: Severity, meaning: &'static str, cure: fn(&Snapshot) -> String) -> Part {
+const fn part(id: &'static str, severity: Severity, meaning: &'static str, cure: Cure) -> Part {
     Part { id, severity, meaning, cure }
 }
 
@@ -45,16 +50,16 @@ pub static PARTS: &[Part] = &[
          segment from shared object\")",
         small_pages,
     ),
-    part("pages.guard", Note, "pages that a program forbids to itself can be used nevertheless", small_pages),
-    part("pages.wx", Note, "code can be written to where data are next to it", small_pages),
-    part("pages.shared", Note, "programs that share single pages of files (databases, caches) fail", small_pages),
+    part("pages.guard", Note, "pages that a program forbids to itself can be used nevertheless", smaller_pages),
+    part("pages.wx", Note, "code can be written to where data are next to it", smaller_pages),
+    part("pages.shared", Note, "programs that share single pages of files (databases, caches) fail", smaller_pages),
     part("isa", Warning, "programs are not told which instructions they may use", look_at_qemu),
     part(
         LEVEL,
         Warning,
         "programs do not start that are built for x86-64-v2 (\"CPU does not support x86-64-v2\"), as in images of RHEL 9 \
          and its relatives",
-        |_| {
+        |_, _| {
             "Look whether a variable QEMU_CPU is set for containers, and for a QEMU of version 7.2 or newer: \
              `qemu-persist host`."
                 .to_owned()
@@ -71,7 +76,7 @@ pub static PARTS: &[Part] = &[
         SETUID,
         Warning,
         "setuid programs gain their owner's rights, and QEMU with them, which is not what the configuration says",
-        |_| "Run `sudo qemu-persist apply`, which registers the handler without the flag C.".to_owned(),
+        |_, _| "Run `sudo qemu-persist apply`, which registers the handler without the flag C.".to_owned(),
     ),
     part("threads.fork", Warning, "programs cannot divide themselves", look_at_qemu),
     part("threads.signal", Warning, "programs that handle signals on a stack of their own fail", look_at_qemu),
@@ -91,7 +96,7 @@ pub static PARTS: &[Part] = &[
         Note,
         "programs get memory at addresses that some cannot use: those in Go from before 1.25.4 may end with \
          \"lfstack.push: invalid packing\"",
-        |_| "Use images that were built with Go 1.25.4 or newer.".to_owned(),
+        |_, _| "Use images that were built with Go 1.25.4 or newer.".to_owned(),
     ),
 ];
 
@@ -111,10 +116,15 @@ impl Part {
         if self.id == FRAGMENT && config.large_pages_are_critical { Critical } else { self.severity }
     }
 
-    /// What to do on the host that `snapshot` is of.
-    pub fn cure(&self, snapshot: &Snapshot) -> String {
-        (self.cure)(snapshot)
+    /// What to do on the host that `snapshot` is of. `look` is that at the target where it is broken, where it is one.
+    pub fn cure(&self, snapshot: &Snapshot, look: Option<&Look<'_>>) -> String {
+        (self.cure)(snapshot, look)
     }
+}
+
+/// Whether programs of `platform` are laid out for pages of 4 KiB, so that [`FRAGMENT`] is looked at.
+pub fn is_laid_out_for_small_pages(platform: &Platform) -> bool {
+    ["amd64", "386"].contains(&platform.oci)
 }
 
 /// The id of the finding that `part` is broken.
@@ -128,13 +138,18 @@ pub fn describe(part: &Part, broken: &BrokenPart) -> String {
     format!("{}{shown}", part.meaning)
 }
 
-/// What to do about pages that are too large for foreign programs: a QEMU that copes with them, or another kernel.
-pub fn small_pages(snapshot: &Snapshot) -> String {
-    match (kernel_with_small_pages(&snapshot.facts), emulator::way(snapshot)) {
-        (None, _) => "Look at QEMU's version: `qemu-persist host`.".to_owned(),
-        (Some(kernel), None) => kernel,
+/// What to do about pages with which the foreign programs of the target of `look` do not start: a QEMU that copes with
+/// them, or another kernel.
+pub fn small_pages(snapshot: &Snapshot, look: Option<&Look<'_>>) -> String {
+    match (kernel_with_small_pages(&snapshot.facts), emulator::way(snapshot, look)) {
         (Some(kernel), Some(way)) => format!("{way}; or {}{}", kernel[..1].to_lowercase(), &kernel[1..]),
+        _ => smaller_pages(snapshot, look),
     }
+}
+
+/// What to do about pages with which no QEMU copes in all regards.
+fn smaller_pages(snapshot: &Snapshot, look: Option<&Look<'_>>) -> String {
+    kernel_with_small_pages(&snapshot.facts).unwrap_or_else(|| look_at_qemu(snapshot, look))
 }
 
 /// How to get a kernel with pages of 4 KiB, where the host that `facts` are of has no such.
@@ -145,11 +160,11 @@ pub fn kernel_with_small_pages(facts: &Facts) -> Option<String> {
     (facts.page_size != 4096).then(|| how.to_owned())
 }
 
-fn look_at_qemu(_: &Snapshot) -> String {
+fn look_at_qemu(_: &Snapshot, _: Option<&Look<'_>>) -> String {
     "Look for a newer QEMU, or take images of this host's own platform.".to_owned()
 }
 
-fn look_at_handler(_: &Snapshot) -> String {
+fn look_at_handler(_: &Snapshot, _: Option<&Look<'_>>) -> String {
     "Look at its handler: `qemu-persist status`.".to_owned()
 }
 

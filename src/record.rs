@@ -37,6 +37,10 @@ pub struct FileIdentity {
     pub size: u64,
     /// Time of last modification, in nanoseconds since the epoch.
     pub mtime_ns: i64,
+    /// Time of last change of what is told here or of the content, in nanoseconds since the epoch; 0 where it was not
+    /// noted. A file that is installed anew has another one, whatever else agrees.
+    #[serde(default)]
+    pub ctime_ns: i64,
     /// The linker's build id in hexadecimal, where the file has one.
     pub build_id: Option<String>,
 }
@@ -44,11 +48,13 @@ pub struct FileIdentity {
 impl FileIdentity {
     /// The identity of the file that `metadata` is of.
     pub fn new(metadata: &std::fs::Metadata, build_id: Option<String>) -> Self {
+        let in_ns = |seconds: i64, rest: i64| seconds.wrapping_mul(1_000_000_000).wrapping_add(rest);
         Self {
             dev: metadata.dev(),
             ino: metadata.ino(),
             size: metadata.size(),
-            mtime_ns: metadata.mtime().wrapping_mul(1_000_000_000).wrapping_add(metadata.mtime_nsec()),
+            mtime_ns: in_ns(metadata.mtime(), metadata.mtime_nsec()),
+            ctime_ns: in_ns(metadata.ctime(), metadata.ctime_nsec()),
             build_id,
         }
     }
@@ -150,6 +156,9 @@ pub struct RuntimeResult {
     /// What of it is broken although it passed: some programs will not run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub broken: Vec<BrokenPart>,
+    /// The names of the parts that were seen to work.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub working: Vec<String>,
 }
 
 /// A part of what programs rely on that was found to be broken (see [`crate::parts`]).
@@ -199,10 +208,11 @@ pub struct Rejection {
 
 impl Rejection {
     /// Whether it is about `file` on a kernel of `release`. Numbers of devices may be others after a reboot, so they do
-    /// not count; a package that is upgraded or reinstalled brings another file.
+    /// not count. A package that is upgraded or installed anew brings another file, which may well be in the place on
+    /// the disk that the one before it had: the time of its last change tells them apart.
     pub fn is_of(&self, release: &str, file: &FileIdentity) -> bool {
         let known = FileIdentity { dev: file.dev, ..self.interpreter.clone() };
-        self.kernel_release == release && known.is_same(file)
+        self.kernel_release == release && known.is_same(file) && known.ctime_ns == file.ctime_ns
     }
 }
 

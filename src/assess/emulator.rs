@@ -8,6 +8,7 @@ use super::look::{Look, Origin, Proven, Standing};
 use super::plan::{is_confined, made_rule};
 use super::vet::vet;
 use super::{advice, checks};
+use crate::binfmt::fragment::Fragment;
 use crate::binfmt::rule::Rule;
 use crate::config::Emulator;
 use crate::emulator::{PACKAGE, has, path_for};
@@ -49,7 +50,7 @@ pub enum Choice<'a> {
 pub fn choose<'a>(snapshot: &'a Snapshot, look: &Look<'_>) -> Choice<'a> {
     let target = look.target;
     let Some(platform) = target.platform.filter(|_| target.rule.is_none()) else { return Choice::Other };
-    if snapshot.config.interpreter_of(target.platform).is_some() || is_administrators(snapshot, look) {
+    if decision(snapshot, look).is_some() {
         return Choice::Other;
     }
     let path = path_for(platform);
@@ -63,7 +64,8 @@ pub fn choose<'a>(snapshot: &'a Snapshot, look: &Look<'_>) -> Choice<'a> {
         None => Choice::Preferred { rule, why },
         Some(defect) => {
             let (_, what, advice) = checks::describe_defect(snapshot, target, &path, defect);
-            Choice::Unfit { why, defect: format!("{}: {what}", path.display()), advice }
+            let path = path.display().to_string();
+            Choice::Unfit { why, defect: if what.contains(&path) { what } else { format!("{path}: {what}") }, advice }
         }
     }
 }
@@ -74,11 +76,16 @@ fn rejection<'a>(snapshot: &'a Snapshot, target: &Target, file: &FileIdentity) -
     (snapshot.live && rejected.is_of(&snapshot.facts.kernel_release, file)).then_some(rejected)
 }
 
-/// Whether a file of the administrator's, or one in /run that is not ours, decides what runs the target.
-fn is_administrators(snapshot: &Snapshot, look: &Look<'_>) -> bool {
+/// What decides on the target's interpreter, where that is the configuration, a file of the administrator's, or one in
+/// /run that is not ours: its name within a sentence.
+fn decision(snapshot: &Snapshot, look: &Look<'_>) -> Option<String> {
+    if snapshot.config.interpreter_of(look.target.platform).is_some() {
+        return Some("`[interpreters]` of the configuration".to_owned());
+    }
     let takes = |rule: &Rule| look.target.is_taken_by(&rule.pattern);
-    let theirs = snapshot.fragments.iter().filter(|fragment| !fragment.content.ours && !fragment.is_vendors());
-    theirs.into_iter().any(|f| f.name == format!("{}.conf", look.target.name) || f.content.rules.iter().any(takes))
+    let mut theirs = snapshot.fragments.iter().filter(|fragment| !fragment.content.ours && !fragment.is_vendors());
+    let decides = |f: &&Fragment| f.name == format!("{}.conf", look.target.name) || f.content.rules.iter().any(takes);
+    theirs.find(decides).map(|fragment| snapshot.outside(&fragment.path).display().to_string())
 }
 
 /// Why the package's QEMU is to be preferred, where it is.
@@ -145,32 +152,58 @@ pub fn failed(rejected: &Rejection) -> String {
     format!("a self-test with {PACKAGE}'s QEMU failed on this kernel ({})", rejected.reason)
 }
 
+/// Whether the package's QEMU runs the target of `look` now.
+fn runs(look: &Look<'_>) -> bool {
+    look.winner.as_ref().is_some_and(|winner| has(&winner.entry.interpreter))
+}
+
 /// Whether the package's QEMU runs the target of `look`, and a self-test has shown on this host that it copes with the
 /// kernel's pages.
 pub fn copes(look: &Look<'_>) -> bool {
-    let runs = look.winner.as_ref().is_some_and(|winner| has(&winner.entry.interpreter));
     let broken = look.broken.iter().any(|broken| broken.part == FRAGMENT);
-    runs && matches!(look.proven, Proven::Yes { .. }) && !broken
+    runs(look) && matches!(look.proven, Proven::Yes { .. }) && look.working.contains(&FRAGMENT) && !broken
 }
 
-/// How programs that are laid out for pages of 4 KiB can be run on larger ones, as far as that is QEMU's affair: the
-/// end of a sentence, or its whole. None where the package is of no use, since there is none for this host.
-pub fn way<'a>(snapshot: &'a Snapshot) -> Option<String> {
+/// How programs of the target of `look`, laid out for pages of 4 KiB, can be run on larger ones, as far as that is
+/// QEMU's affair: the end of a sentence, or its whole. Without a look it is a platform that nobody asked for. None where
+/// the package is of no use, since there is none for this host.
+pub fn way(snapshot: &Snapshot, look: Option<&Look<'_>>) -> Option<String> {
     let own = snapshot.facts.native.first().map(|platform| platform.oci);
     if !own.is_some_and(|own| ["arm64", "amd64"].contains(&own)) {
         return None;
     }
-    let file = |target: &'a Target| Some((target, snapshot.file_on_disk(&path_for(target.platform?))?));
-    let files: Vec<_> = snapshot.targets.iter().filter_map(file).collect();
-    let used = snapshot.kernel.table().is_some_and(|table| table.entries.iter().any(|e| has(&e.interpreter)));
-    let rejected = files.iter().any(|(target, file)| rejection(snapshot, target, file).is_some());
     let apply = advice::apply(snapshot);
-    Some(match () {
-        () if files.is_empty() => format!("Install the package {PACKAGE}, whose QEMU can do it, then {apply}"),
-        () if snapshot.config.emulator == Emulator::Never => {
-            format!("Take `emulator = \"never\"` out of the configuration, then {apply}")
+    let install = format!("Install the package {PACKAGE}, whose QEMU can do it, then {apply}");
+    let Some((look, platform)) = look.and_then(|look| Some((look, look.target.platform?))) else {
+        return Some(install);
+    };
+    let path = path_for(platform);
+    Some(match choose(snapshot, look) {
+        Choice::Rejected(_) => newer(),
+        _ if runs(look) => newer(),
+        Choice::Unfit { defect, advice, .. } => {
+            let advice = advice.trim_end_matches('.');
+            format!("Let {PACKAGE}'s QEMU run them, which is not fit for it ({defect}). {advice}")
         }
-        () if used || rejected => format!("Update the package {PACKAGE}"),
-        () => format!("Let {PACKAGE}'s QEMU run them: {apply}"),
+        Choice::Preferred { rule, .. } => {
+            let goes = |take_over| {
+                look.winner.as_ref().is_none_or(|it| makes_way(snapshot, look, it, &rule, take_over).is_some())
+            };
+            let command = if !goes(false) && goes(true) { advice::take_over(snapshot) } else { apply };
+            format!("Let {PACKAGE}'s QEMU run them: {command}")
+        }
+        Choice::Other => match decision(snapshot, look) {
+            Some(decision) => format!("Have {decision} name {} of the package {PACKAGE}", path.display()),
+            None if snapshot.file_on_disk(&path).is_none() => install,
+            None if snapshot.config.emulator == Emulator::Never => {
+                format!("Take `emulator = \"never\"` out of the configuration, then {apply}")
+            }
+            None => return None,
+        },
     })
+}
+
+/// What to do about a QEMU of the package's that does not help.
+pub fn newer() -> String {
+    format!("Install a newer {PACKAGE}, if there is one")
 }

@@ -13,7 +13,7 @@ use crate::binfmt::entry::Entry;
 use crate::binfmt::fragment::Fragment;
 use crate::binfmt::rule::Rule;
 use crate::qemu::Translator;
-use crate::record::{BrokenPart, Proof, Seen};
+use crate::record::{BrokenPart, Proof, RuntimeResult, Seen};
 use crate::snapshot::Snapshot;
 use crate::target::Target;
 
@@ -121,6 +121,8 @@ pub struct Look<'a> {
     pub proven: Proven,
     /// What was found to be broken although containers run, each part once.
     pub broken: Vec<&'a BrokenPart>,
+    /// The names of the parts that were found to work, some perhaps with one runtime only.
+    pub working: Vec<&'a str>,
 }
 
 impl<'a> Look<'a> {
@@ -148,6 +150,7 @@ impl<'a> Look<'a> {
         Self {
             target,
             broken: broken(snapshot, target, &proven),
+            working: results(snapshot, target, &proven).flat_map(|r| &r.working).map(String::as_str).collect(),
             proven,
             disabled: matching.iter().copied().find(|e| !e.enabled).filter(|_| winner.is_none() && enabled.is_empty()),
             name_taken_by: named.filter(|named| !target.heads.iter().any(|head| named.matches(head))),
@@ -333,12 +336,21 @@ fn is_of_this_entry(snapshot: &Snapshot, proof: &Proof, entry: &Entry) -> bool {
         && entry.rule().is_some_and(|rule| rule.to_string() == proof.entry)
 }
 
-/// What the self-test that `proven` is from found to be broken.
-fn broken<'a>(snapshot: &'a Snapshot, target: &Target, proven: &Proven) -> Vec<&'a BrokenPart> {
+/// What the self-test that `proven` is from found out, where that was not a failure.
+fn results<'a>(
+    snapshot: &'a Snapshot,
+    target: &Target,
+    proven: &Proven,
+) -> impl Iterator<Item = &'a RuntimeResult> + use<'a> {
     let counts = matches!(proven, Proven::Yes { .. } | Proven::Expired { .. });
     let proof = snapshot.proofs.get(&target.subject).filter(|_| counts);
+    proof.into_iter().flat_map(|proof| &proof.results)
+}
+
+/// What the self-test that `proven` is from found to be broken.
+fn broken<'a>(snapshot: &'a Snapshot, target: &Target, proven: &Proven) -> Vec<&'a BrokenPart> {
     let mut parts: Vec<&BrokenPart> = Vec::new();
-    for part in proof.into_iter().flat_map(|proof| &proof.results).flat_map(|result| &result.broken) {
+    for part in results(snapshot, target, proven).flat_map(|result| &result.broken) {
         if parts.iter().all(|known| known.part != part.part) {
             parts.push(part);
         }

@@ -334,7 +334,7 @@ fn run_foreign(host: &Host<'_>) -> String {
 }
 
 fn small_pages(host: &Host<'_>) -> String {
-    parts::small_pages(host.snapshot)
+    parts::small_pages(host.snapshot, weigh::endangered_by_pages(host).next())
 }
 
 fn kernel_with_small_pages(host: &Host<'_>) -> String {

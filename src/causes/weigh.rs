@@ -7,6 +7,7 @@ use crate::assess::look::{Look, Proven};
 use crate::assess::vet::Defect;
 use crate::emulator::PACKAGE;
 use crate::finding::{Finding, Severity};
+use crate::parts::is_laid_out_for_small_pages;
 use crate::platform::Platform;
 
 impl Weight {
@@ -85,10 +86,14 @@ pub(super) fn not_held(host: &Host<'_>) -> Weight {
     }
 }
 
+/// The looks at the targets whose programs are laid out for pages of 4 KiB.
+pub(super) fn endangered_by_pages<'h>(host: &Host<'h>) -> impl Iterator<Item = &'h Look<'h>> {
+    host.looks.iter().filter(|look| look.target.platform.is_some_and(is_laid_out_for_small_pages))
+}
+
 /// Pages of more than 4 KiB, with a QEMU that does not cope with them.
 pub(super) fn large_pages(host: &Host<'_>) -> Weight {
-    let endangered = |look: &&Look<'_>| look.target.platform.is_some_and(|p| ["amd64", "386"].contains(&p.oci));
-    let mut endangered = host.looks.iter().filter(endangered).peekable();
+    let mut endangered = endangered_by_pages(host).peekable();
     if host.snapshot.facts.page_size > 4096 && endangered.peek().is_some() && endangered.all(copes) {
         let because = format!("{PACKAGE}'s QEMU runs such programs here, as the self-test has shown");
         return Weight::new(Chance::Unlikely, because);

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::image::DEPTH_PROBE;
 use super::isa;
 use super::probes::status::CANNOT_BECOME;
+use crate::assess::look::Look;
 use crate::finding::Severity::{self, Note};
 use crate::host::command::{Ending, Output};
 use crate::parts::{LEVEL, PARTS, Part, SETUID};
@@ -170,8 +171,8 @@ impl PartResult {
         PARTS.iter().find(|part| part.id == self.part).unwrap_or(&PARTS[0])
     }
 
-    /// Adds what its being broken means on the host that `snapshot` is of.
-    pub fn judge(&mut self, snapshot: &Snapshot) {
+    /// Adds what its being broken means on the host that `snapshot` is of, for the target of `look`.
+    pub fn judge(&mut self, snapshot: &Snapshot, look: Option<&Look<'_>>) {
         if self.part == SETUID && self.found == Found::Works {
             // What the handler is not to give is a defect, and what it is to give as well.
             let wanted = if snapshot.config.credentials { "gained" } else { "not gained" };
@@ -179,8 +180,13 @@ impl PartResult {
         }
         if self.found == Found::Broken {
             let part = self.about();
-            (self.severity, self.advice) = (part.severity(&snapshot.config), part.cure(snapshot));
+            (self.severity, self.advice) = (part.severity(&snapshot.config), part.cure(snapshot, look));
         }
+    }
+
+    /// Whether it was seen that this is as programs expect.
+    pub fn works(&self) -> bool {
+        self.found == Found::Works
     }
 
     /// Whether programs do not run because of it.

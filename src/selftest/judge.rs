@@ -314,7 +314,7 @@ mod tests {
     use std::path::PathBuf;
 
     fn identity(ino: u64) -> FileIdentity {
-        FileIdentity { dev: 1, ino, size: 2, mtime_ns: 3, build_id: None }
+        FileIdentity { dev: 1, ino, size: 2, mtime_ns: 3, ctime_ns: 4, build_id: None }
     }
 
     fn wins(fixed: bool, file: Result<FileIdentity, String>) -> Handler {

@@ -202,7 +202,7 @@ async fn run_all(
                 progress(&format!("{}: a container of this host's own platform", runtime.name()));
                 controls.check(&mut result, runtime, &expectation, request, snapshot, traces).await;
             }
-            result.judge_parts(snapshot);
+            result.judge_parts(snapshot, platform);
             results.push(result);
             for (engine, image, reason) in traces.clear().await {
                 report.findings.push(report::leftover(engine, &image, &reason));
@@ -213,7 +213,7 @@ async fn run_all(
         if request.runtime == Runtime::Auto && request.subject.is_probes() && nothing_known {
             progress(&format!("{platform}: builtin"));
             let mut result = run_one(&expectation, &Chosen::Builtin, request, &host, traces, progress).await;
-            result.judge_parts(snapshot);
+            result.judge_parts(snapshot, platform);
             results.push(result);
         }
         let handler = expectation.handler.name().map(str::to_owned);

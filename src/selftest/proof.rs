@@ -13,7 +13,7 @@ use super::masked;
 use super::report::{PlatformReport, RunResult};
 use super::saying::one_line;
 use crate::emulator;
-use crate::parts::FRAGMENT;
+use crate::parts::{FRAGMENT, is_laid_out_for_small_pages};
 use crate::record::{FileIdentity, Proof, Proofs, Rejection, RuntimeResult, boot_seconds};
 
 /// What a proof is bound to besides the handler.
@@ -47,7 +47,8 @@ fn counts(result: &RunResult) -> Option<RuntimeResult> {
     };
     let reason = one_line(result.reason.as_bytes());
     let broken = result.parts.iter().filter_map(PartResult::broken).collect();
-    Some(RuntimeResult { runtime: result.runtime.to_owned(), passed, reason, broken })
+    let working = result.parts.iter().filter(|part| part.works()).map(|part| part.part.to_owned()).collect();
+    Some(RuntimeResult { runtime: result.runtime.to_owned(), passed, reason, broken, working })
 }
 
 fn proof(report: &PlatformReport, boot: &Boot, older: Option<&Proof>, whole: bool) -> Option<Proof> {
@@ -78,8 +79,10 @@ fn proof(report: &PlatformReport, boot: &Boot, older: Option<&Proof>, whole: boo
         let looked_at = report.results.iter().filter(|r| r.runtime == result.runtime).flat_map(|r| &r.parts);
         let looked_at: Vec<_> = looked_at.map(|part| part.part).collect();
         let known = older.and_then(|older| older.results.iter().find(|known| known.runtime == result.runtime));
-        let kept = known.into_iter().flat_map(|known| &known.broken);
-        result.broken.extend(kept.filter(|part| !looked_at.contains(&part.part.as_str())).cloned());
+        let Some(known) = known else { continue };
+        let is_kept = |part: &str| !looked_at.contains(&part);
+        result.broken.extend(known.broken.iter().filter(|broken| is_kept(&broken.part)).cloned());
+        result.working.extend(known.working.iter().filter(|part| is_kept(part)).cloned());
     }
     if let Some(older) = older.filter(|_| !whole) {
         let again =
@@ -108,11 +111,15 @@ fn rejected(report: &PlatformReport, boot: &Boot, older: Option<&Proof>) -> Opti
         return reject(format!("{FRAGMENT}: {}", one_line(broken.detail.as_bytes())));
     }
     if ran.iter().any(|result| result.verdict.works()) {
-        return None;
+        // That containers run says nothing of what it is there for, where that was not looked at or not found out.
+        let confirms = |result: &&RunResult| result.parts.iter().any(|part| part.part == FRAGMENT && part.works());
+        let is_open = is_laid_out_for_small_pages(report.platform) && !ran.iter().any(confirms);
+        return if is_open { known() } else { None };
     }
     // Where the kernel did not even take the handler, or something else answered, no interpreter would fare better.
+    let answered_itself = |result: &RunResult| result.machine.as_deref().is_none_or(|said| said == report.expected);
     let is_its_own =
-        |result: &&&RunResult| !result.is_not_taken && result.cause != Some(masked::ID) && result.machine.is_none();
+        |result: &&&RunResult| !result.is_not_taken && result.cause != Some(masked::ID) && answered_itself(result);
     let failed = ran.iter().find(is_its_own);
     match failed {
         Some(result) => reject(format!("{}: {}", result.runtime, one_line(result.reason.as_bytes()))),
@@ -148,11 +155,11 @@ mod tests {
     use crate::selftest::sight::Exe;
 
     fn identity(ino: u64) -> FileIdentity {
-        FileIdentity { dev: 1, ino, size: 2, mtime_ns: 3, build_id: None }
+        FileIdentity { dev: 1, ino, size: 2, mtime_ns: 3, ctime_ns: 4, build_id: None }
     }
 
     fn report(results: &[(&'static str, Verdict)]) -> PlatformReport {
-        let platform = Platform::named("arm64").unwrap();
+        let platform = Platform::named("amd64").unwrap();
         let handler = Handler::Wins {
             name: "q".into(),
             rule: ":q:".into(),
@@ -185,7 +192,7 @@ mod tests {
             platform,
             expected: platform.uname,
             handler: Some("q".into()),
-            expectation: Expectation { platform, host: "x86_64".into(), handler },
+            expectation: Expectation { platform, host: "aarch64".into(), handler },
             results: results.iter().map(result).collect(),
         }
     }
@@ -196,7 +203,7 @@ mod tests {
         for (results, whole) in runs {
             enter(&mut proofs, &[report(results)], &boot, *whole);
         }
-        let Some(proof) = proofs.get("linux/arm64") else { return Vec::new() };
+        let Some(proof) = proofs.get("linux/amd64") else { return Vec::new() };
         assert!(proof.results.iter().all(|result| result.reason.chars().count() <= 300));
         proof.results.iter().map(|result| (result.runtime.clone(), result.passed)).collect()
     }
@@ -217,17 +224,17 @@ mod tests {
 
     type Change = fn(&mut PlatformReport);
 
-    /// What a self-test with the interpreter `path` gives: the verdict and what of it was broken.
-    fn with_interpreter(path: &str, verdict: Verdict, broken: Option<&'static str>) -> PlatformReport {
+    /// What a self-test with the interpreter `path` gives: the verdict, and what was found out about one part.
+    fn with_interpreter(path: &str, verdict: Verdict, part: Option<(&'static str, Found)>) -> PlatformReport {
         let mut report = report(&[("docker", verdict)]);
         if let Handler::Wins { interpreter, .. } = &mut report.expectation.handler {
             *interpreter = path.into();
         }
         for result in &mut report.results {
             result.reason = "exit code 1".into();
-            result.parts = Vec::from_iter(broken.map(|part| PartResult {
+            result.parts = Vec::from_iter(part.map(|(part, found)| PartResult {
                 part,
-                found: Found::Broken,
+                found,
                 detail: "EFAULT".into(),
                 advice: String::new(),
                 severity: Severity::Warning,
@@ -240,46 +247,67 @@ mod tests {
     fn a_packages_qemu_is_rejected_by_what_ran_through_it_alone() {
         use Verdict::{Fail, Limited, Pass, Unknown};
         const PACKAGES: &str = "/usr/libexec/qemu-persist/qemu-x86_64";
-        let broken = Some(FRAGMENT);
+        let broken = Some((FRAGMENT, Found::Broken));
+        let works = Some((FRAGMENT, Found::Works));
         let failed = "docker: exit code 1";
         let fragment = "pages.fragment: EFAULT";
         let not_taken = |report: &mut PlatformReport| report.results[0].is_not_taken = true;
         let masked = |report: &mut PlatformReport| report.results[0].cause = Some(masked::ID);
-        let answered = |report: &mut PlatformReport| report.results[0].machine = Some("aarch64".into());
+        let other_answered = |report: &mut PlatformReport| report.results[0].machine = Some("aarch64".into());
+        let answered = |report: &mut PlatformReport| report.results[0].machine = Some("x86_64".into());
         let through_another = |report: &mut PlatformReport| {
             let exe = Exe { path: "/q".into(), deleted: false, identity: identity(9), inside: false };
             report.results[0].interpreter = Some(exe);
         };
         let as_it_is = |_: &mut PlatformReport| {};
+        let other_part = Some(("threads.run", Found::Broken));
         // One after the other: what ran, and what is known after it.
-        let rows: [(&str, PlatformReport, Change, Option<&str>); 13] = [
+        let rows: [(&str, PlatformReport, Change, Option<&str>); 17] = [
             ("another", with_interpreter("/usr/bin/qemu-x86_64", Limited, broken), as_it_is, None),
-            ("it works", with_interpreter(PACKAGES, Pass, None), as_it_is, None),
+            ("it works", with_interpreter(PACKAGES, Pass, works), as_it_is, None),
             ("nothing known", with_interpreter(PACKAGES, Unknown, None), as_it_is, None),
             ("not taken", with_interpreter(PACKAGES, Fail, None), not_taken, None),
             ("masked", with_interpreter(PACKAGES, Fail, None), masked, None),
-            ("something else answered", with_interpreter(PACKAGES, Fail, None), answered, None),
+            ("something else answered", with_interpreter(PACKAGES, Fail, None), other_answered, None),
             ("through another", with_interpreter(PACKAGES, Fail, None), through_another, None),
-            ("something else is broken", with_interpreter(PACKAGES, Limited, Some("threads.run")), as_it_is, None),
+            ("something else is broken", with_interpreter(PACKAGES, Limited, other_part), as_it_is, None),
+            ("it answered, and crashed", with_interpreter(PACKAGES, Fail, None), answered, Some(failed)),
+            ("and works again", with_interpreter(PACKAGES, Pass, works), as_it_is, None),
             ("it does not help", with_interpreter(PACKAGES, Limited, broken), as_it_is, Some(fragment)),
-            ("the distribution's", with_interpreter("/usr/bin/qemu-x86_64", Pass, None), as_it_is, Some(fragment)),
+            ("the distribution's", with_interpreter("/usr/bin/qemu-x86_64", Pass, works), as_it_is, Some(fragment)),
             ("it does not run", with_interpreter(PACKAGES, Fail, None), as_it_is, Some(failed)),
             ("nothing known of it", with_interpreter(PACKAGES, Fail, None), not_taken, Some(failed)),
-            ("and works", with_interpreter(PACKAGES, Pass, None), as_it_is, None),
+            ("it runs", with_interpreter(PACKAGES, Pass, None), as_it_is, Some(failed)),
+            (
+                "it runs, and may help",
+                with_interpreter(PACKAGES, Pass, Some((FRAGMENT, Found::Unknown))),
+                as_it_is,
+                Some(failed),
+            ),
+            ("it runs, and helps", with_interpreter(PACKAGES, Pass, works), as_it_is, None),
         ];
         let boot = Boot { id: "b".into(), kernel_release: "6.12".into() };
         let mut proofs = Proofs::new();
         for (case, mut report, change, expected) in rows {
             change(&mut report);
             enter(&mut proofs, &[report], &boot, true);
-            let rejected = proofs.get("linux/arm64").and_then(|proof| proof.rejected.as_ref());
+            let rejected = proofs.get("linux/amd64").and_then(|proof| proof.rejected.as_ref());
             assert_eq!(rejected.map(|rejected| rejected.reason.as_str()), expected, "{case}");
             assert!(rejected.is_none_or(|rejected| rejected.is_of("6.12", &identity(1))), "{case}");
         }
         // One of several runtimes is enough for a pass, and what is broken counts wherever it was seen.
-        let mut both = with_interpreter(PACKAGES, Pass, None);
+        let mut both = with_interpreter(PACKAGES, Pass, works);
         both.results.extend(with_interpreter(PACKAGES, Fail, None).results);
         enter(&mut proofs, &[both], &boot, true);
+        assert_eq!(proofs["linux/amd64"].rejected, None);
+        assert_eq!(proofs["linux/amd64"].results[0].working, [FRAGMENT]);
+        // Programs of other platforms are laid out for all pages, and that they run is all there is to show.
+        let mut arm = with_interpreter("/usr/libexec/qemu-persist/qemu-aarch64", Fail, None);
+        arm.platform = Platform::named("arm64").unwrap();
+        enter(&mut proofs, &[arm.clone()], &boot, true);
+        assert!(proofs["linux/arm64"].rejected.is_some());
+        arm.results[0].verdict = Pass;
+        enter(&mut proofs, &[arm], &boot, true);
         assert_eq!(proofs["linux/arm64"].rejected, None);
     }
 }

@@ -162,7 +162,7 @@ mod tests {
     use crate::record::FileIdentity;
 
     fn exe(path: &str, inside: bool) -> Exe {
-        let identity = FileIdentity { dev: 1, ino: 2, size: 3, mtime_ns: 4, build_id: None };
+        let identity = FileIdentity { dev: 1, ino: 2, size: 3, mtime_ns: 4, ctime_ns: 4, build_id: None };
         Exe { path: path.into(), deleted: false, identity, inside }
     }
 

@@ -5,12 +5,12 @@ use super::defects::has_translator;
 use super::target::{is_planned, unmet};
 use super::{Context, Found};
 use crate::assess::advice;
-use crate::assess::emulator::{Choice, choose, failed};
-use crate::assess::look::{Look, Standing};
+use crate::assess::emulator::{Choice, choose, copes, failed, newer};
+use crate::assess::look::{Look, Proven, Standing};
 use crate::assess::plan::desired;
 use crate::emulator::{PACKAGE, has};
 use crate::finding::Severity::{Note, Warning};
-use crate::parts;
+use crate::parts::{self, is_laid_out_for_small_pages};
 
 /// The handler that is judged, where it works by QEMU: the one that runs programs now, and in an image the one that
 /// will.
@@ -22,7 +22,13 @@ fn working<'l>(context: &Context<'_>, look: &'l Look<'_>) -> Option<&'l Standing
 pub(super) fn used(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
     let Choice::Preferred { why, .. } = choose(context.snapshot, look) else { return None };
     let standing = working(context, look).filter(|standing| has(&standing.entry.interpreter))?;
-    Some(Found::new(Note, format!("{why}: {} runs it", standing.entry.interpreter.display()), ""))
+    let path = standing.entry.interpreter.display();
+    let is_proven = matches!(look.proven, Proven::Yes { .. }) && look.broken.is_empty();
+    if is_proven && look.target.platform.is_some_and(is_laid_out_for_small_pages) && !copes(look) {
+        let message = format!("{why}: {path} runs it, and whether that helps could not be found out");
+        return Some(Found::new(Note, message, "Find out: `sudo qemu-persist selftest`."));
+    }
+    Some(Found::new(Note, format!("{why}: {path} runs it"), ""))
 }
 
 pub(super) fn unused(context: &Context<'_>, look: &Look<'_>) -> Option<Found> {
@@ -58,8 +64,9 @@ pub(super) fn rejected(context: &Context<'_>, look: &Look<'_>) -> Option<Found> 
         let kernel = parts::kernel_with_small_pages(&snapshot.facts);
         let kernel = kernel.map_or_else(String::new, |kernel| format!(" {kernel}"));
         format!(
-            "Update the package (`sudo apt-get install {PACKAGE}`), or remove it: `sudo apt-get remove {PACKAGE}`. It is \
-             tried again when another one is installed, or on another kernel.{kernel}"
+            "{}, or remove it: `sudo apt-get remove {PACKAGE}`. It is tried again when it is installed anew, or on another \
+             kernel.{kernel}",
+            newer()
         )
     };
     let used = if back { "is to be used" } else { "is used" };

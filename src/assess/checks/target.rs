@@ -244,5 +244,9 @@ fn broken(context: &Context<'_>, look: &Look<'_>, are_meant: impl Fn(&Part) -> b
     let mut parts = parts.into_iter().filter(|(part, _)| are_meant(part)).peekable();
     let (first, _) = *parts.peek()?;
     let told: Vec<_> = parts.map(|(part, broken)| parts::describe(part, broken)).collect();
-    Some(Found::new(first.severity(&context.snapshot.config), told.join("; "), first.cure(context.snapshot)))
+    Some(Found::new(
+        first.severity(&context.snapshot.config),
+        told.join("; "),
+        first.cure(context.snapshot, Some(look)),
+    ))
 }

@@ -52,6 +52,12 @@ const CHOICES: Choices = &[
         false,
     ),
     ("one failed on another kernel", || installed(16, |h| reject(h, "6.6.1", file())), Ok(PACKAGES), true),
+    (
+        "one failed with a file that was in its place on the disk",
+        || installed(16, |h| reject(h, "6.12.1", FileIdentity { ctime_ns: 3, ..file() })),
+        Ok(PACKAGES),
+        true,
+    ),
     ("one failed with another file", || installed(16, |h| reject(h, "6.12.1", identity(20))), Ok(PACKAGES), true),
     ("one failed, and it runs", || running(|h| reject(h, "6.12.1", file())), Ok(QEMU_P), true),
     (

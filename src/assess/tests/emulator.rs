@@ -218,40 +218,110 @@ fn a_handler_of_somebody_else_stays_unless_asked() {
     assert!(!box64.ids().contains(&"emulator-unused"));
 }
 
+/// Hosts with large pages, and the first of the two ways out that are told there.
+const WAYS: &[(&str, fn() -> Host, &str)] = &[
+    (
+        "not installed",
+        || with(|h| h.0.facts.page_size = 16384),
+        "Install the package qemu-persist-emulator, whose QEMU can do it, then `sudo qemu-persist apply`",
+    ),
+    ("installed", || installed(16, |_| {}), "Let qemu-persist-emulator's QEMU run them: `sudo qemu-persist apply`"),
+    (
+        "somebody else's handler runs programs",
+        || {
+            installed(16, |h| {
+                h.install("/opt/qemu-x86_64").replace(&rule("qemu-x86_64", "/opt/qemu-x86_64", "OF"));
+            })
+        },
+        "Let qemu-persist-emulator's QEMU run them: `sudo qemu-persist apply --take-over`",
+    ),
+    (
+        "nothing runs programs",
+        || installed(16, |h| h.table().entries.clear()),
+        "Let qemu-persist-emulator's QEMU run them: `sudo qemu-persist apply`",
+    ),
+    (
+        "never",
+        || installed(16, |h| h.0.config.emulator = Emulator::Never),
+        "Take `emulator = \"never\"` out of the configuration, then `sudo qemu-persist apply`",
+    ),
+    (
+        "the configuration names another",
+        || {
+            installed(16, |h| {
+                h.0.config.interpreters.push((platform("amd64"), QEMU.into()));
+            })
+        },
+        "Have `[interpreters]` of the configuration name /usr/libexec/qemu-persist/qemu-x86_64 of the package \
+         qemu-persist-emulator",
+    ),
+    (
+        "an administrator's file names another",
+        || {
+            installed(16, |h| {
+                h.add(fragment("/etc/binfmt.d/zz-own.conf", parse(&rule("own", QEMU, "OF").to_string())));
+            })
+        },
+        "Have /etc/binfmt.d/zz-own.conf name /usr/libexec/qemu-persist/qemu-x86_64 of the package qemu-persist-emulator",
+    ),
+    (
+        "others could change it",
+        || unfit(|i| i.trust = Trust::Writable(suspicion(PACKAGES))),
+        "Let qemu-persist-emulator's QEMU run them, which is not fit for it (/usr/libexec/qemu-persist/qemu-x86_64 is not \
+         safe: whoever changes it runs inside everybody's containers). Take that away: `sudo chmod go-w \
+         /usr/libexec/qemu-persist/qemu-x86_64`, then `sudo qemu-persist apply`",
+    ),
+    ("in use", || running(|_| {}), "Install a newer qemu-persist-emulator, if there is one"),
+    (
+        "rejected",
+        || installed(16, |h| reject(h, "6.12.1", file())),
+        "Install a newer qemu-persist-emulator, if there is one",
+    ),
+];
+
 #[test]
 fn both_ways_out_of_large_pages_are_told() {
-    let advice = |host: &Host| parts::small_pages(&host.0);
-    let kernel = "boot a kernel with pages of 4 KiB: on a Raspberry Pi the line `kernel=kernel8.img`";
-    for (state, host, begin) in [
-        (
-            "not installed",
-            with(|h| h.0.facts.page_size = 16384),
-            "Install the package qemu-persist-emulator, whose QEMU can do it, then `sudo qemu-persist apply`; or ",
-        ),
-        (
-            "installed",
-            installed(16, |_| {}),
-            "Let qemu-persist-emulator's QEMU run them: `sudo qemu-persist apply`; or ",
-        ),
-        (
-            "never",
-            installed(16, |h| h.0.config.emulator = Emulator::Never),
-            "Take `emulator = \"never\"` out of the configuration, then `sudo qemu-persist apply`; or ",
-        ),
-        ("in use", running(|_| {}), "Update the package qemu-persist-emulator; or "),
-        ("rejected", installed(16, |h| reject(h, "6.12.1", file())), "Update the package qemu-persist-emulator; or "),
-    ] {
-        assert!(advice(&host).starts_with(&format!("{begin}{kernel}")), "{state}: {}", advice(&host));
+    let advice = |host: &Host, part: &str| {
+        let assessment = host.assess();
+        parts::Part::named(part).unwrap().cure(&host.0, Some(&assessment.looks[0]))
+    };
+    let kernel = "oot a kernel with pages of 4 KiB: on a Raspberry Pi the line `kernel=kernel8.img`";
+    for (state, host, way) in WAYS {
+        let host = host();
+        let said = advice(&host, FRAGMENT);
+        assert!(said.starts_with(&format!("{way}; or b{kernel}")), "{state}: {said}");
+        // With that no QEMU copes.
+        for part in ["pages.guard", "pages.wx", "pages.shared"] {
+            assert!(advice(&host, part).starts_with(&format!("B{kernel}")), "{state}: {}", advice(&host, part));
+        }
     }
-    assert!(!advice(&installed(4, |_| {})).contains("emulator"));
+    // Of what is no target nothing is known, but what is to be installed.
+    let without = with(|h| h.0.facts.page_size = 16384);
+    assert!(parts::small_pages(&without.0, None).starts_with("Install the package"));
+    assert_eq!(advice(&installed(4, |_| {}), FRAGMENT), advice(&installed(4, |_| {}), "pages.guard"));
     // There is none for this one.
     let other = with(|h| {
         h.0.facts.page_size = 65536;
         h.0.facts.native = vec![platform("ppc64le")];
     });
-    assert!(advice(&other).starts_with("Boot a kernel"));
+    assert!(advice(&other, FRAGMENT).starts_with("Boot a kernel"));
     // It is no finding that asks for another kernel where it works.
     assert!(running(|_| {}).assess().findings.iter().all(|finding| finding.advice.is_empty()));
+}
+
+#[test]
+fn that_it_helps_is_not_said_before_it_was_seen() {
+    let told = |host: &Host| {
+        let assessment = host.assess();
+        let used = assessment.findings.iter().find(|finding| finding.id == "emulator-used").unwrap();
+        (used.message.contains("whether that helps could not be found out"), used.advice.clone())
+    };
+    assert_eq!(told(&running(|_| {})), (false, String::new()));
+    let unknown = running(|h| h.0.proofs.get_mut("linux/amd64").unwrap().results[0].working.clear());
+    assert_eq!(told(&unknown), (true, "Find out: `sudo qemu-persist selftest`.".to_owned()));
+    // Before any self-test that is what is said.
+    let unproven = running(|h| h.0.proofs.clear());
+    assert_eq!(told(&unproven), (false, String::new()));
 }
 
 const USED: (&str, Severity) = ("emulator-used", Note);

@@ -21,6 +21,7 @@ use crate::binfmt::registry::Table;
 use crate::binfmt::rule::Rule;
 use crate::config::Config;
 use crate::host::{Confinement, Distribution, EtcPersistence, Facts, KernelSupport};
+use crate::parts::FRAGMENT;
 use crate::platform::Platform;
 use crate::qemu::{Interpreter, Program, Suspicion, Trust, candidates};
 use crate::record::{BrokenPart, FileIdentity, Proof, Registration, RuntimeResult};
@@ -57,7 +58,7 @@ fn target(oci: &str) -> Target {
 }
 
 fn identity(ino: u64) -> FileIdentity {
-    FileIdentity { dev: 1, ino, size: 5_000_000, mtime_ns: 1, build_id: None }
+    FileIdentity { dev: 1, ino, size: 5_000_000, mtime_ns: 1, ctime_ns: 4, build_id: None }
 }
 
 /// A static QEMU for arm64 hosts.
@@ -107,7 +108,7 @@ fn proof() -> Proof {
 
 fn result(runtime: &str, passed: bool) -> RuntimeResult {
     let reason = if passed { String::new() } else { "exec format error".to_owned() };
-    RuntimeResult { runtime: runtime.into(), passed, reason, broken: Vec::new() }
+    RuntimeResult { runtime: runtime.into(), passed, reason, broken: Vec::new(), working: vec![FRAGMENT.to_owned()] }
 }
 
 /// A snapshot with hands to change it.
@@ -293,7 +294,10 @@ impl Host {
     fn break_part(&mut self, part: &str) -> &mut Self {
         let broken = BrokenPart { part: part.to_owned(), detail: "so it was".to_owned() };
         for proof in self.0.proofs.values_mut() {
-            proof.results.iter_mut().for_each(|result| result.broken.push(broken.clone()));
+            for result in &mut proof.results {
+                result.working.retain(|working| working != part);
+                result.broken.push(broken.clone());
+            }
         }
         self
     }

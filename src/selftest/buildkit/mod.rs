@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn only_what_the_handler_ran_and_was_seen_passes() {
-        let identity = FileIdentity { dev: 1, ino: 7, size: 2, mtime_ns: 3, build_id: None };
+        let identity = FileIdentity { dev: 1, ino: 7, size: 2, mtime_ns: 3, ctime_ns: 4, build_id: None };
         let handler = Handler::Wins {
             name: "q".into(),
             rule: ":q:".into(),
