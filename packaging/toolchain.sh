@@ -21,7 +21,7 @@ install_missing() {
         [[ $(dpkg-query -Wf '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
     done
     ((${#missing[@]})) || return 0
-    ((EUID == 0)) || fail 77 "Debian packages are missing" "sudo apt-get install ${missing[*]}"
+    ((EUID == 0)) || fail 77 "Debian packages are missing" "sudo apt-get update && sudo apt-get install ${missing[*]}"
     step "apt-get install ${missing[*]}"
     apt-get update -qq
     apt-get install -y -qq -o Dpkg::Use-Pty=0 "${missing[@]}" >/dev/null

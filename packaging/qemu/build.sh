@@ -55,12 +55,13 @@ use_apt() {
     apt=$cache/apt-$1-$2
     mkdir -p "$apt"/{lists,cache}
     # shellcheck disable=SC2016 # for apt
-    apt-get indextargets --format '$(LABEL) $(REPO_URI)' | sort -u | while read -r label uri; do
+    apt-get indextargets --format '$(REPO_URI) $(LABEL)' | sort -u | while read -r uri label; do
         of="$1 [arch=$native signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $uri $2"
-        case $label-$2 in
-            Debian-Security-*-* | Debian-Security-sid | Debian-Security-unstable | Debian-Security-experimental) ;;
-            Debian-Security-*) printf '%s-security main\n' "$of" ;;
-            Debian-*) printf '%s main\n' "$of" ;;
+        # Others have a label that begins as these do: `Debian Backports`.
+        case $label/$2 in
+            Debian-Security/*-* | Debian-Security/sid | Debian-Security/unstable | Debian-Security/experimental) ;;
+            Debian-Security/*) printf '%s-security main\n' "$of" ;;
+            Debian/*) printf '%s main\n' "$of" ;;
         esac
     done >"$apt/sources.list"
     [[ -s $apt/sources.list ]] || fail 69 "apt knows no mirror of Debian: no source of QEMU can be had" "write \
@@ -190,8 +191,12 @@ package() {
     for library in "${libraries[@]}"; do
         cp -L "/usr/share/doc/${library%%:*}/copyright" "$doc/libraries/${library%%:*}"
     done
+    # Those for a cross compiler are made from the source of others, which they name.
     # shellcheck disable=SC2016 # for dpkg-query
-    used=$(dpkg-query -Wf ', ${source:Package} (= ${source:Version})\n' "${libraries[@]}" | sort -u | tr -d '\n')
+    used=$({
+        dpkg-query -Wf '${source:Package} (= ${source:Version})\n' "${libraries[@]}"
+        dpkg-query -Wf '${Built-Using}\n' "${libraries[@]}" | sed 's/, */\n/g' | sed -nE '/^(glibc|gcc-[0-9]+) /p'
+    } | sort -u | sed 's/^/, /' | tr -d '\n')
     used="qemu (= $source)$used"
     maintainer=$(sed -n 's/^Maintainer: //p' packaging/qemu/control)
     install -m 644 packaging/toolchain.sh packaging/qemu/build.sh "$work/source/debian/copyright" "$doc/"
@@ -231,7 +236,7 @@ package_source() {
         -cf "$work/done/${folder##*/}.tar" "${folder##*/}"
 }
 
-# Puts what is in FOLDER into the output, each file whole or not at all.
+# Puts what is in FOLDER into the output, each file whole or not at all, in the place of what was built before.
 deliver() {
     local file
     mkdir -p "$output"
@@ -242,6 +247,14 @@ deliver() {
         fi
         step "target/debian/${file##*/}"
     done
+    for file in "$output/$name"_*_"$arch.deb"; do
+        [[ -e $1/${file##*/} ]] || rm -f "$file"
+    done
+    # The source is that of the other architecture's package as well, while there is one.
+    for file in "$output/$name"_*_source.tar; do
+        compgen -G "${file%_source.tar}_*.deb" >/dev/null || rm -f "$file"
+    done
+    ((${SUDO_UID:-0} == 0)) || chown -R "$SUDO_UID:$SUDO_GID" target
 }
 
 install_missing dpkg-dev patch debian-archive-keyring ca-certificates
