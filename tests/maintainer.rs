@@ -5,7 +5,7 @@
 
 mod sandbox;
 
-use sandbox::{QEMU, Sandbox, rule};
+use sandbox::{QEMU, QEMU_P, Sandbox, rule};
 
 const FRAGMENT: &str = "/etc/binfmt.d/qemu-aarch64.conf";
 const REMOVED: &str = "/var/lib/qemu-persist/removed";
@@ -49,6 +49,27 @@ fn handing_over_gives_back_what_was_replaced_and_notes_nothing() {
     // The package comes back.
     host.apply(&[], 0);
     assert!(exists(&host, FRAGMENT));
+}
+
+#[test]
+fn files_that_are_there_are_renewed_and_no_others_begun() {
+    let host = sandbox!();
+    host.sh("rm /usr/lib/binfmt.d/qemu-aarch64.conf");
+    script(&host, "renew-files");
+    assert!(!exists(&host, FRAGMENT));
+    // A package whose QEMU was preferred goes, while the service does not run.
+    let theirs = "/usr/libexec/qemu-persist/qemu-aarch64";
+    host.sh("mkdir -p /usr/libexec/qemu-persist");
+    host.write("/etc/qemu-persist/config.toml.d/50.toml", "emulator = \"always\"\n");
+    host.sh(&format!("cp {QEMU} {theirs}"));
+    host.apply(&[], 0);
+    assert!(host.sh(&format!("cat {FRAGMENT}")).contains(theirs));
+    let entries = host.entries();
+    host.sh(&format!("rm {theirs}"));
+    script(&host, "renew-files");
+    let fragment = host.sh(&format!("cat {FRAGMENT}"));
+    assert!(!fragment.contains(theirs) && fragment.contains(&format!(":{QEMU_P}:")), "{fragment}");
+    assert_eq!(host.entries(), entries);
 }
 
 #[test]
