@@ -178,6 +178,8 @@ fn keeps_its_containers(image: Image, extent: &Extent) {
 /// The package qemu-persist-emulator comes and goes, and leaves all as it was.
 fn uses_the_emulator(system: &mut System, steps: &mut Steps, size: &str) {
     let handlers = system.handlers();
+    steps.step("a QEMU in its place that does not help", || system.gives_up_one_that_does_not_help());
+    steps.step("the same handlers", || system.has_exactly(&handlers));
     steps.step("qemu-persist-emulator is installed", || system.takes_up_the_emulator());
     steps.step("the verdict agrees with what programs do", || system.tells_what_programs_do(size));
     steps.step("qemu-persist-emulator is removed", || system.gives_up_the_emulator());
