@@ -83,8 +83,12 @@ const COMMANDS: &[(&str, Shown)] = &[
     ("cat compose.yaml", Text),
     ("qemu-persist compose check --for pi5", Elsewhere),
     ("failed to map segment from shared object", Text),
-    ("packaging/qemu/build.sh --arch arm64", Parsed("tests/run.sh runs it: it takes minutes and a cross compiler")),
+    (
+        "sudo packaging/qemu/build.sh --arch arm64",
+        Parsed("tests/run.sh runs it: it takes minutes and a cross compiler"),
+    ),
     ("sudo apt-get install ./target/debian/qemu-persist-emulator_*_arm64.deb", Parsed(CHANGES)),
+    ("sudo qemu-persist apply", Parsed("the row of the situations that has it is run")),
     ("sudo qemu-persist selftest", Parsed("the row of the situations that has it is run")),
     ("sudo apt-get purge qemu-persist-emulator", Parsed(CHANGES)),
     ("sudo qemu-persist fix page-size", Parsed("tests/fix.rs runs it, on other systems than this one")),
@@ -103,6 +107,7 @@ const COMMANDS: &[(&str, Shown)] = &[
     ("sudo qemu-persist remove", Runs(0, "that nothing is wanted")),
     ("sudo apt-get purge qemu-persist", Parsed(CHANGES)),
     ("apt-get remove", Text),
+    ("apt-get upgrade", Text),
     ("tests/fuzz/run.sh SECONDS", Parsed(LONG)),
 ];
 
