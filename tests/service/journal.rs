@@ -102,8 +102,14 @@ fn one_record_for_each_handler(host: &Sandbox) {
         other => Err(format!("{other:?}")),
     };
     for _ in 0..3 {
+        let repairs = daemon.state().repairs;
         shell.run(&format!("echo -1 > {TABLE}/status"));
         wait_for("a stand-in", PATIENCE, stands_in);
+        // Flushed before the service has seen that it is there, it would be told as what somebody else has undone.
+        wait_for("it is counted", PATIENCE, || match daemon.state().repairs {
+            now if now > repairs => Ok(()),
+            now => Err(format!("{now} repairs")),
+        });
     }
     shell.register(&rule(NAME, QEMU_P, "OPF"));
     wait_for("the stand-in goes", PATIENCE, || Intended::now(host));
