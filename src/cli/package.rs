@@ -14,6 +14,7 @@ use crate::files::Root;
 use crate::report::changes::{self, Report};
 use crate::report::{self, Screen};
 use crate::selftest;
+use crate::service::Service;
 use crate::snapshot::Snapshot;
 
 /// How long an engine may take to answer at all, while a package is removed: a slow machine that has just been started
@@ -28,7 +29,8 @@ pub(super) const VERB: &str = "maintainer-script";
 ///
 /// - `files`: fragments are written where nothing else registers a wanted platform at boot, and those
 ///   that are no longer needed withdrawn.
-/// - `renew-files`: the same where there is a fragment of ours already, and nothing where there is none.
+/// - `renew-files`: the same where there is a fragment of ours already and the service, which would see to it, does not
+///   run; else nothing.
 /// - `hand-over`: what was added is taken back, and what it replaced given back, so that the
 ///   distribution's own rules are all that is left, and what a self-test that was killed has left with engines removed.
 /// - `hand-over-files`: the same for the files alone.
@@ -42,7 +44,7 @@ pub(super) fn run(arguments: &[OsString], screen: &mut Screen) -> anyhow::Result
     };
     let wish = Wish::default();
     let report = match what {
-        Some("renew-files") if !has_fragment() => return Ok(0),
+        Some("renew-files") if is_served() || !has_fragment() => return Ok(0),
         Some("files" | "renew-files") => apply::perform(&Root::files_only(), &wish, true)?,
         Some("hand-over") => {
             let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -61,6 +63,11 @@ pub(super) fn run(arguments: &[OsString], screen: &mut Screen) -> anyhow::Result
         return Ok(if only.failed.is_empty() { 0 } else { 2 });
     }
     Ok(0)
+}
+
+/// Whether the service runs, or may do so.
+fn is_served() -> bool {
+    Service::read(&Root::live(), "").running != Some(false)
 }
 
 /// Whether a fragment of ours registers something at boot.
