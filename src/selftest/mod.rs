@@ -46,6 +46,7 @@ use self::runtimes::{Chosen, choose};
 use self::token::REPOSITORY;
 use self::user_image::UserImage;
 use crate::assess::assess;
+use crate::assess::look_at_targets;
 use crate::assess::plan::Wish;
 use crate::causes::Host;
 use crate::config::Runtime;
@@ -192,8 +193,10 @@ async fn run_all(
     let mut controls = Controls::new();
     let assessment = assess(snapshot, &Wish::default());
     let host = Host::new(snapshot, &assessment);
+    let looks = look_at_targets(snapshot);
     for platform in platforms {
         let expectation = Expectation::new(platform, probes::identity(platform), snapshot);
+        let look = looks.iter().find(|look| look.target.platform == Some(platform));
         let mut results = Vec::new();
         for runtime in chosen {
             progress(&format!("{platform}: {}", runtime.name()));
@@ -202,7 +205,7 @@ async fn run_all(
                 progress(&format!("{}: a container of this host's own platform", runtime.name()));
                 controls.check(&mut result, runtime, &expectation, request, snapshot, traces).await;
             }
-            result.judge_parts(snapshot, platform);
+            result.judge_parts(snapshot, look);
             results.push(result);
             for (engine, image, reason) in traces.clear().await {
                 report.findings.push(report::leftover(engine, &image, &reason));
@@ -213,7 +216,7 @@ async fn run_all(
         if request.runtime == Runtime::Auto && request.subject.is_probes() && nothing_known {
             progress(&format!("{platform}: builtin"));
             let mut result = run_one(&expectation, &Chosen::Builtin, request, &host, traces, progress).await;
-            result.judge_parts(snapshot, platform);
+            result.judge_parts(snapshot, look);
             results.push(result);
         }
         let handler = expectation.handler.name().map(str::to_owned);

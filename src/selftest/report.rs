@@ -11,7 +11,7 @@ use super::judge::Verdict;
 use super::programs::{self, ProgramResult};
 use super::sight::Exe;
 use super::{masked, probes};
-use crate::assess::look_at_targets;
+use crate::assess::look::Look;
 use crate::finding::{Finding, Severity};
 use crate::host::Package;
 use crate::parts;
@@ -148,10 +148,8 @@ impl PlatformReport {
 }
 
 impl RunResult {
-    /// Judges what was found out beside the answer, on the host that `snapshot` is of.
-    pub(super) fn judge_parts(&mut self, snapshot: &Snapshot, platform: &Platform) {
-        let looks = look_at_targets(snapshot);
-        let look = looks.iter().find(|look| look.target.platform == Some(platform));
+    /// Judges what was found out beside the answer, on the host that `snapshot` is of, for the target of `look`.
+    pub(super) fn judge_parts(&mut self, snapshot: &Snapshot, look: Option<&Look<'_>>) {
         self.parts.iter_mut().for_each(|part| part.judge(snapshot, look));
         if self.verdict == Verdict::Pass && self.parts.iter().any(PartResult::is_bad) {
             self.verdict = Verdict::Limited;

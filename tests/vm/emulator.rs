@@ -179,7 +179,7 @@ impl System {
             "cd {TABLE}; until [ \"$(ls)\" = '{}' ] && [ -z \"$({others})\" ]; do sleep 0.5; done",
             names.trim()
         );
-        let ran = self.machine.run_within(&script, MINUTE * 5);
+        let ran = self.machine.run_within(&script, MINUTE * 2);
         assert_eq!(ran.code, 0, "{names}{ran:?}{}", self.describe());
     }
 
