@@ -13,7 +13,7 @@ pub use lock::{Lock, LockError};
 use nix::errno::Errno;
 use serde::Serialize;
 
-use crate::assess::look::{Origin, origin_of};
+use crate::assess::origin::{Origin, origin_of};
 use crate::assess::plan::{Action, Manner, Plan, Step, stand_in};
 use crate::binfmt::entry::Entry;
 use crate::binfmt::fragment;

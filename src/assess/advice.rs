@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use super::look::{Origin, Standing};
+use super::look::Standing;
+use super::origin::Origin;
 use crate::report::shell_word;
 use crate::snapshot::Snapshot;
 

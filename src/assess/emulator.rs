@@ -4,8 +4,10 @@
 //! The package's is preferred where it is of use, which is on large pages, and a self-test on this kernel has not shown
 //! the contrary: the distribution's is what gets security updates.
 
-use super::look::{Look, Origin, Proven, Standing};
+use super::look::{Look, Standing};
+use super::origin::Origin;
 use super::plan::{is_confined, made_rule};
+use super::proven::Proven;
 use super::vet::vet;
 use super::{advice, checks};
 use crate::binfmt::fragment::Fragment;

@@ -5,7 +5,9 @@ pub mod advice;
 pub mod checks;
 pub mod emulator;
 pub mod look;
+pub mod origin;
 pub mod plan;
+pub mod proven;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod vet;

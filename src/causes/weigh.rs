@@ -3,7 +3,8 @@
 
 use super::{Chance, Host, Weight};
 use crate::assess::emulator::copes;
-use crate::assess::look::{Look, Proven};
+use crate::assess::look::Look;
+use crate::assess::proven::Proven;
 use crate::assess::vet::Defect;
 use crate::emulator::PACKAGE;
 use crate::finding::{Finding, Severity};

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::assess::look::{Look, Proven};
+use crate::assess::look::Look;
 use crate::assess::plan::{Action, Step, stood_in_for};
+use crate::assess::proven::Proven;
 use crate::files::Root;
 use crate::finding::{Finding, Severity};
 use crate::messages;

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::assess::emulator::copes;
-use crate::assess::look::{Look, Proven};
+use crate::assess::look::Look;
+use crate::assess::proven::Proven;
 use crate::assess::{assess, plan::Wish};
 use crate::config::Config;
 use crate::files::Root;

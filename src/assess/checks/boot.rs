@@ -5,7 +5,8 @@ use super::defects::{describe_defect, has_translator};
 use super::target::{is_planned, unmet};
 use super::{Context, Found};
 use crate::assess::advice;
-use crate::assess::look::{Look, Origin};
+use crate::assess::look::Look;
+use crate::assess::origin::Origin;
 use crate::binfmt::fragment;
 use crate::finding::Severity::{self, Critical, Note, Warning};
 

@@ -3,7 +3,8 @@
 
 use super::{Action, Manner, Plan, Unmet, Wish, stand_in};
 use crate::assess::emulator::makes_way;
-use crate::assess::look::{self, Look, Origin, Standing, is_recorded};
+use crate::assess::look::{self, Look, Standing};
+use crate::assess::origin::{Currency, Origin, is_recorded, origin_of};
 use crate::assess::vet::Defect;
 use crate::assess::{advice, checks};
 use crate::binfmt::entry::Entry;
@@ -76,7 +77,7 @@ pub(super) fn plan_entry(
 }
 
 fn is_current(snapshot: &Snapshot, target: &Target, entry: &Entry) -> bool {
-    look::stand(snapshot, target, entry, true).currency != look::Currency::Stale
+    look::stand(snapshot, target, entry, true).currency != Currency::Stale
 }
 
 pub(super) fn displaced_before(snapshot: &Snapshot, name: &str) -> Option<Rule> {
@@ -84,7 +85,7 @@ pub(super) fn displaced_before(snapshot: &Snapshot, name: &str) -> Option<Rule> 
 }
 
 pub(super) fn is_ours(snapshot: &Snapshot, entry: &Entry) -> bool {
-    look::origin_of(snapshot, entry) == Origin::Ours
+    origin_of(snapshot, entry) == Origin::Ours
 }
 
 /// Whether the holder of the conventional name may be replaced: it is for the same programs, and

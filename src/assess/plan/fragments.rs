@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::{Action, Plan, Wish};
 use crate::assess::emulator::makes_way;
-use crate::assess::look::{Look, Origin, would_work_at_boot};
+use crate::assess::look::{Look, would_work_at_boot};
+use crate::assess::origin::Origin;
 use crate::assess::vet::Defect;
 use crate::binfmt::fragment::{self, Content, Fragment};
 use crate::binfmt::rule::Rule;

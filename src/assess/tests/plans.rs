@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::emulator::{PACKAGES, add, reject};
 use super::*;
-use crate::assess::look::{Origin, origin_of};
+use crate::assess::origin::{Origin, origin_of};
 use crate::assess::plan::{Action, Manner, Plan, stand_in};
 use crate::binfmt::fragment::path_of;
 use crate::config::Emulator;

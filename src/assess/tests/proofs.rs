@@ -2,7 +2,8 @@
 //! What counts as proof, and as evidence for the interpreter that the kernel holds.
 
 use super::*;
-use crate::assess::look::{Currency, Proven};
+use crate::assess::origin::Currency;
+use crate::assess::proven::Proven;
 
 /// What changes after a proof was made.
 type Change = fn(&mut Host, &mut Proof);
