@@ -292,8 +292,9 @@ static int is_free(int first, int count)
 static void remap(void)
 {
     static struct page kept[PAGES];
-    int first, count = random_range(&first, PAGES), size = 1 + below(count + 6), how = below(3);
-    if (!is_one(first, count))
+    int first, count = random_range(&first, PAGES), size = 1 + below(count + 6), how = below(4);
+    // What shrinks in place may be of several mappings.
+    if (!is_one(first, count) && !(how == 0 && size <= count && model[first].kind != NOTHING))
         return;
     memcpy(kept, &model[first], sizeof *kept * (size_t)count);
     char *from = arena + (long)first * PAGE;
@@ -315,25 +316,26 @@ static void remap(void)
             set(first + size, count - size, NOTHING, 0, 0);
         else if (size > count)
             set(first + count, size - count, ANONYMOUS, rights, 0);
-        for (int i = 0; i < size; i++)
+        for (int i = 0; size > count && i < size; i++)
             model[first + i].mapping = mappings;
         return;
     }
     int to = PAGES + below(PAGES - 32);
-    size = size > 30 ? 30 : size;
-    DO("mremap %d+%d to %d+%d%s", first, count, to, size, how == 1 ? " fixed" : " anywhere, then there");
+    size = how == 3 ? count : size > 30 ? 30 : size;
+    static const char *const hows[] = {"", " fixed", " anywhere, then there", " anywhere, leaving it mapped, then there"};
+    DO("mremap %d+%d to %d+%d%s", first, count, to, size, hows[how]);
     char *want = arena + (long)to * PAGE, *got;
     if (how == 1) {
         got = mremap(from, (size_t)count * PAGE, (size_t)size * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, want);
     } else {
-        char *any = mremap(from, (size_t)count * PAGE, (size_t)size * PAGE, MREMAP_MAYMOVE);
+        char *any = mremap(from, (size_t)count * PAGE, (size_t)size * PAGE, MREMAP_MAYMOVE | (how == 3 ? MREMAP_DONTUNMAP : 0), NULL);
         if (any == MAP_FAILED && errno == EFAULT) {
             in_pieces++;
             return;
         }
         if (any == MAP_FAILED)
             FAIL("mremap: %s", strerror(errno));
-        if (any == from) {
+        if (any == from && how == 2) {
             if (size > count && !is_free(first + count, size - count))
                 FAIL("mremap grew over other pages");
             set(first, count > size ? count : size, NOTHING, 0, 0);
@@ -345,9 +347,11 @@ static void remap(void)
         if (any >= arena && any < arena + (long)ROOM * PAGE)
             FAIL("mremap took a place that it was not given");
         got = mremap(any, (size_t)size * PAGE, (size_t)size * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, want);
-        set(first, count, NOTHING, 0, 0);
+        int failed_with = errno;
+        set(first, count, how == 3 ? ANONYMOUS : NOTHING, rights, 0);
         if (got == MAP_FAILED)
             munmap(any, (size_t)size * PAGE);
+        errno = failed_with;
     }
     int why = errno;
     if (got == MAP_FAILED && (why == EFAULT || (why == EINVAL && is_shared_around(to, size)))) {
@@ -355,7 +359,7 @@ static void remap(void)
         // Linux has unmapped the place by then, and what the range is to lose.
         munmap(want, (size_t)size * PAGE);
         set(to, size, NOTHING, 0, 0);
-        if (why == EFAULT && size < count) {
+        if (why == EFAULT && how == 1 && size < count) {
             munmap(from + (long)size * PAGE, (size_t)(count - size) * PAGE);
             set(first + size, count - size, NOTHING, 0, 0);
         }
@@ -363,10 +367,51 @@ static void remap(void)
     }
     if (got != want)
         FAIL("mremap: %s", got == MAP_FAILED ? strerror(errno) : "another address");
-    set(first, count, NOTHING, 0, 0);
+    if (how == 1)
+        set(first, count, NOTHING, 0, 0);
     set(to, size, ANONYMOUS, rights, 0);
     for (int i = 0; i < size && i < count; i++)
         memcpy(model[to + i].words, kept[i].words, PAGE);
+}
+
+// Memory that is shared with nobody but children is of no use to the model, and gone again; what stands beside it stays.
+static void intrude(void)
+{
+    int first, count = random_range(&first, PAGES);
+    DO("mmap %d+%d anonymous shared, written, unmapped", first, count);
+    char *want = arena + (long)first * PAGE;
+    char *got = mmap(want, (size_t)count * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    if (got == want) {
+        for (int i = 0; i < count * WORDS; i++)
+            if (((uint64_t *)want)[i] != 0)
+                FAIL("new shared memory is not empty");
+        memset(want, 0xee, (size_t)count * PAGE);
+    } else if (got == MAP_FAILED && errno == EINVAL) {
+        refused++;
+    } else {
+        FAIL("mmap: %s", got == MAP_FAILED ? strerror(errno) : "another address");
+    }
+    munmap(want, (size_t)count * PAGE);
+    set(first, count, NOTHING, 0, 0);
+}
+
+static void ask(void)
+{
+    int first, count = random_range(&first, ROOM);
+    unsigned char resident[32];
+    char *from = arena + (long)first * PAGE;
+    for (int i = 0; i < count; i++)
+        if (model[first + i].kind == NOTHING)
+            return;
+    DO("msync and mincore %d+%d", first, count);
+    memset(resident, 0xee, sizeof resident);
+    if (msync(from, (size_t)count * PAGE, below(2) ? MS_SYNC : MS_ASYNC) != 0)
+        FAIL("msync: %s", strerror(errno));
+    if (mincore(from, (size_t)count * PAGE, resident) != 0)
+        FAIL("mincore: %s", strerror(errno));
+    for (int i = 0; i < (int)sizeof resident; i++)
+        if ((resident[i] == 0xee) != (i >= count))
+            FAIL("mincore told of %d pages", i);
 }
 
 static void step(void);
@@ -407,7 +452,9 @@ static void make_child(void)
 static void step(void)
 {
     int what = below(100);
-    if (what < 28) map();
+    if (what < 2) intrude();
+    else if (what < 4) ask();
+    else if (what < 28) map();
     else if (what < 36) unmap();
     else if (what < 48) protect();
     else if (what < 84) write_some();
