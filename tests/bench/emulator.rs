@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Times a fixed set of arm64 programs under several QEMUs side by side, on an x86 host:
-//!   cargo bench --bench emulator -- ROUNDS NAME=QEMU-AARCH64 NAME=QEMU-AARCH64…
+//!   cargo bench --bench emulator -- ROUNDS NAME=QEMU-AARCH64 NAME=QEMU-AARCH64… [-- ARGUMENT…]
+//! What follows `--` is given to each QEMU in place of the set: a program with its arguments, options of QEMU before it.
 //! The first is what the others are compared with. In each round every program runs once under each, in an order that
 //! changes. What counts is the processor's time of the whole tree of processes, and of it the least over the rounds, since
 //! other work of the machine only adds to it. A ratio above 1 is faster. The noise is the first against itself: its even
@@ -17,13 +18,13 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 
 /// Its name, how often it runs at a time, and the program with its arguments.
-type Guest = (&'static str, u32, &'static [&'static str]);
+type Guest<'a> = (&'a str, u32, &'a [&'a str]);
 
 const SHELL: &str = "i=0; while [ $i -lt 300 ]; do (exit 0); x=$(echo $i); i=$((i + 1)); done
     while [ $i -lt 12000 ]; do case $i in *7) y=$y.;; esac; i=$((i + 1)); done";
 const AWK: &str = "BEGIN { for (i = 1; i < 60000; i++) { s += i * 1.0001 / (i + 0.5); t = t * 0.999 + s } print s, t }";
 
-const GUESTS: [Guest; 11] = [
+const GUESTS: [Guest<'static>; 11] = [
     ("integer", 1, &["int"]),
     ("gzip", 1, &["busybox", "gzip", "-c", "data"]),
     ("sha256", 1, &["busybox", "sha256sum", "data"]),
@@ -75,7 +76,7 @@ fn used() -> f64 {
 }
 
 /// Runs a guest in `folder`, and gives what it took.
-fn run(folder: &Path, emulator: &str, (name, times, words): Guest) -> f64 {
+fn run(folder: &Path, emulator: &str, (name, times, words): Guest<'_>) -> f64 {
     let before = used();
     for _ in 0..times {
         let mut command = Command::new(emulator);
@@ -98,21 +99,31 @@ fn median(times: &[f64]) -> f64 {
 fn main() {
     // Cargo passes `--bench` as well.
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let (words, own) = match words.iter().position(|word| word == "--") {
+        Some(at) => (&words[..at], words[at + 1..].iter().map(String::as_str).collect()),
+        None => (&words[..], Vec::new()),
+    };
     let rounds = words.first().and_then(|word| word.parse().ok()).filter(|rounds| *rounds > 1);
     let emulators: Option<Vec<_>> = words.iter().skip(1).map(|word| word.split_once('=')).collect();
     let (Some(rounds), Some(emulators @ [_, _, ..])) = (rounds, emulators.as_deref()) else {
-        eprintln!("usage: cargo bench --bench emulator -- ROUNDS NAME=QEMU-AARCH64 NAME=QEMU-AARCH64…");
+        eprintln!("usage: cargo bench --bench emulator -- ROUNDS NAME=QEMU-AARCH64 NAME=QEMU-AARCH64… [-- ARGUMENT…]");
         exit(64);
     };
-    let folder = tempfile::tempdir().expect("a folder");
-    prepare(folder.path());
+    let temporary = tempfile::tempdir().expect("a folder");
+    let own: [Guest<'_>; 1] = [("own", 1, &own)];
+    let (folder, guests) = if own[0].2.is_empty() {
+        prepare(temporary.path());
+        (temporary.path(), &GUESTS[..])
+    } else {
+        (Path::new("."), &own[..])
+    };
 
-    let mut took = vec![vec![Vec::new(); emulators.len()]; GUESTS.len()];
+    let mut took = vec![vec![Vec::new(); emulators.len()]; guests.len()];
     for round in 0..rounds {
-        for (guest, took) in GUESTS.iter().zip(&mut took) {
+        for (guest, took) in guests.iter().zip(&mut took) {
             for turn in 0..emulators.len() {
                 let which = (round + turn) % emulators.len();
-                took[which].push(run(folder.path(), emulators[which].1, *guest));
+                took[which].push(run(folder, emulators[which].1, *guest));
             }
         }
     }
@@ -122,7 +133,7 @@ fn main() {
     emulators[1..].iter().for_each(|(name, _)| print!("{name:>18}{:>14}", "ratio"));
     println!();
     let mut sums = vec![(0.0, 0.0); emulators.len()];
-    for ((name, ..), took) in GUESTS.iter().zip(&took) {
+    for ((name, ..), took) in guests.iter().zip(&took) {
         let figures: Vec<_> = took.iter().map(|times| (least(times.iter().copied()), median(times))).collect();
         let show = |(least, median): (f64, f64)| format!("{least:.0} ({median:.0})");
         let half = |odd: usize| least(took[0].iter().copied().skip(odd).step_by(2));
@@ -136,7 +147,7 @@ fn main() {
         println!();
     }
     print!("{:10}{:25}", "geometric", "");
-    let mean = |sum: f64| (sum / f64::from(u32::try_from(GUESTS.len()).expect("few"))).exp();
+    let mean = |sum: f64| (sum / f64::from(u32::try_from(guests.len()).expect("few"))).exp();
     sums[1..].iter().for_each(|sum| print!("{:18}{:>14}", "", format!("{:.2} ({:.2})", mean(sum.0), mean(sum.1))));
     println!();
 }
