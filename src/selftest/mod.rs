@@ -46,7 +46,6 @@ use self::runtimes::{Chosen, choose};
 use self::token::REPOSITORY;
 use self::user_image::UserImage;
 use crate::assess::assess;
-use crate::assess::look_at_targets;
 use crate::assess::plan::Wish;
 use crate::causes::Host;
 use crate::config::Runtime;
@@ -193,10 +192,9 @@ async fn run_all(
     let mut controls = Controls::new();
     let assessment = assess(snapshot, &Wish::default());
     let host = Host::new(snapshot, &assessment);
-    let looks = look_at_targets(snapshot);
     for platform in platforms {
         let expectation = Expectation::new(platform, probes::identity(platform), snapshot);
-        let look = looks.iter().find(|look| look.target.platform == Some(platform));
+        let look = assessment.looks.iter().find(|look| look.target.platform == Some(platform));
         let mut results = Vec::new();
         for runtime in chosen {
             progress(&format!("{platform}: {}", runtime.name()));
